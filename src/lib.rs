@@ -1,0 +1,21 @@
+//! Sluicegate: a transparent, TLS-aware egress gate for plant devices that must reach AWS over
+//! private networks only.
+//!
+//! A flow passes these rooms in order, and each hands the next a type that only it can make:
+//!
+//! ```text
+//! accept -> Intercepted -> Hello -> Grant -> Endpoint -> Dialed -> Relay -> Outcome -> FlowRecord
+//! intercept                hello    policy   resolve     proxy     relay              audit
+//! ```
+//!
+//! Dependencies point one way: `cli -> app -> {proxy, admin, tunnel, intercept} ->
+//! {relay, resolve, audit, policy, hello, net} -> config -> {name, reason}`.
+
+pub mod audit;
+pub mod config;
+pub mod hello;
+pub mod lab;
+pub mod name;
+pub mod policy;
+pub mod reason;
+pub mod relay;

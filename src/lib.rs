@@ -11,11 +11,19 @@
 //! Dependencies point one way: `cli -> app -> {proxy, admin, tunnel, intercept} ->
 //! {relay, resolve, audit, policy, hello, net} -> config -> {name, reason}`.
 
+pub mod admin;
+pub mod app;
 pub mod audit;
+pub mod cli;
 pub mod config;
 pub mod hello;
+pub mod intercept;
 pub mod lab;
 pub mod name;
+pub mod net;
 pub mod policy;
+pub mod proxy;
 pub mod reason;
 pub mod relay;
+pub mod resolve;
+pub mod tunnel;

@@ -1,0 +1,228 @@
+//! The status report: how everything is, and what is wrong in one sentence each.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::app::State;
+use crate::audit::{Audit, AuditStatus};
+use crate::intercept;
+use crate::intercept::nft;
+use crate::name::ServerName;
+use crate::proxy::{Rules, RulesInForce, Stats, Totals};
+use crate::reason::Reason;
+use crate::resolve::{self, NameStatus, ResolverStatus};
+use crate::tunnel::TunnelStatus;
+
+/// How everything is. The shape of `status --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Nothing is wrong.
+    pub healthy: bool,
+    /// What is wrong, the gravest first.
+    pub problems: Vec<Problem>,
+    /// `site.name`.
+    pub site: String,
+    /// The program's version.
+    pub version: &'static str,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// The tunnels, best first.
+    pub tunnels: Vec<TunnelStatus>,
+    /// The resolver inbound endpoints.
+    pub resolvers: Vec<ResolverStatus>,
+    /// The names that are resolved ahead.
+    pub endpoints: Vec<EndpointStatus>,
+    /// The flows.
+    pub flows: Totals,
+    /// The rules in the kernel.
+    pub rules: RulesStatus,
+    /// The log.
+    pub audit: AuditStatus,
+    /// The policy.
+    pub policy: PolicyStatus,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    /// For scripts; a [`Reason`]'s code where it is one.
+    pub code: String,
+    /// What it is.
+    pub sentence: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// One name of an endpoint.
+#[derive(Clone, Debug, Serialize)]
+pub struct EndpointStatus {
+    /// The `[endpoint.*]` table.
+    pub endpoint: Arc<str>,
+    /// The name.
+    pub name: ServerName,
+    /// Its addresses.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Seconds since they were learnt.
+    pub age_seconds: Option<u64>,
+    /// They are past their TTL and used because no resolver answers.
+    pub last_good: bool,
+    /// Why flows to it would be refused now.
+    pub reason: Option<Reason>,
+}
+
+/// The kernel's rules.
+#[derive(Clone, Debug, Serialize)]
+pub struct RulesStatus {
+    /// They are as they should be.
+    pub intact: bool,
+    /// How often somebody's damage was repaired.
+    pub restored_total: u64,
+    /// Packets by counter.
+    pub packets: BTreeMap<String, u64>,
+}
+
+/// The policy in force.
+#[derive(Clone, Debug, Serialize)]
+pub struct PolicyStatus {
+    /// SHA-256 of the configuration.
+    pub hash: Arc<str>,
+    /// When it was loaded (RFC 3339).
+    pub loaded: String,
+    /// Why the last reload was refused.
+    pub refused_reload: Option<String>,
+}
+
+/// Makes reports.
+#[derive(Debug)]
+pub struct Reporter {
+    rules: RulesInForce,
+    audit: Audit,
+    stats: Vec<Arc<Stats>>,
+    state: Arc<State>,
+    started: Instant,
+}
+
+impl Reporter {
+    /// A reporter for a gate that starts now.
+    pub fn new(
+        rules: RulesInForce,
+        audit: Audit,
+        stats: Vec<Arc<Stats>>,
+        state: Arc<State>,
+    ) -> Self {
+        Self { rules, audit, stats, state, started: Instant::now() }
+    }
+
+    /// How everything is now.
+    pub async fn report(&self) -> Report {
+        let rules = self.rules.now();
+        let mut flows = Totals::default();
+        self.stats.iter().for_each(|stats| stats.add_to(&mut flows));
+        let mut report = Report {
+            healthy: true,
+            problems: Vec::new(),
+            site: rules.site.name.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            tunnels: rules.tunnels.status(),
+            resolvers: rules.book.resolvers(),
+            endpoints: endpoints(&rules),
+            flows,
+            rules: RulesStatus {
+                intact: self.state.is_intact(),
+                restored_total: self.state.restored(),
+                packets: intercept::blocking(nft::counters).await.unwrap_or_default(),
+            },
+            audit: self.audit.status(),
+            policy: PolicyStatus {
+                hash: Arc::clone(rules.policy.hash()),
+                loaded: rfc3339(self.state.loaded()),
+                refused_reload: self.state.refused_reload(),
+            },
+        };
+        report.problems = problems(&report);
+        report.healthy = report.problems.is_empty();
+        report
+    }
+}
+
+fn endpoints(rules: &Rules) -> Vec<EndpointStatus> {
+    let names = rules.book.names();
+    let status = |exact: &crate::policy::ExactName| {
+        let known: Option<&NameStatus> = names.iter().find(|known| known.name == exact.name);
+        let addresses = known.map(|known| known.addresses.clone()).unwrap_or_default();
+        let reason = match known {
+            None => Some(Reason::ResolveTimeout),
+            Some(known) if addresses.is_empty() && known.error.is_some() => {
+                Some(Reason::ResolveFailed)
+            }
+            Some(known) if known.age_seconds.is_none() => Some(Reason::ResolveTimeout),
+            Some(_) if addresses.is_empty() => Some(Reason::ResolveNxdomain),
+            Some(_) => {
+                let vpc = &rules.site.vpc.networks;
+                resolve::check(&addresses, &exact.endpoint.networks, vpc).err().map(|(r, _)| r)
+            }
+        };
+        EndpointStatus {
+            endpoint: Arc::clone(&exact.endpoint.id),
+            name: exact.name.clone(),
+            addresses,
+            age_seconds: known.and_then(|known| known.age_seconds),
+            last_good: known.is_some_and(|known| known.last_good),
+            reason,
+        }
+    };
+    rules.policy.exact_names().iter().map(status).collect()
+}
+
+fn problems(report: &Report) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut add = |code: &str, sentence: String, remedy: &str| {
+        problems.push(Problem { code: code.to_owned(), sentence, remedy: remedy.to_owned() });
+    };
+    if let Some(failure) = &report.audit.failure {
+        let sentence = format!("The audit log cannot be written ({failure}); new flows are refused.");
+        add(Reason::AuditUnavailable.code(), sentence, Reason::AuditUnavailable.remedy());
+    }
+    if !report.rules.intact {
+        let sentence = "The gate's nftables rules are damaged and could not be restored.".to_owned();
+        add("rules_damaged", sentence, "Look at the log of sluicegate; restore with `sluicegate nft apply`.");
+    }
+    if !report.tunnels.iter().any(|tunnel| tunnel.up) {
+        add(
+            Reason::TunnelDown.code(),
+            Reason::TunnelDown.sentence().to_owned(),
+            Reason::TunnelDown.remedy(),
+        );
+    }
+    for tunnel in report.tunnels.iter().filter(|tunnel| !tunnel.up) {
+        let state = if tunnel.present { "is down" } else { "does not exist" };
+        let sentence = format!("The tunnel interface {} {state}.", tunnel.interface);
+        add("tunnel_interface_down", sentence, "Bring the interface up, or correct [tunnel] interfaces.");
+    }
+    for resolver in report.resolvers.iter().filter(|resolver| !resolver.healthy) {
+        let error = resolver.last_error.as_deref().unwrap_or("no answer");
+        let sentence = format!("The resolver {} does not answer ({error}).", resolver.address);
+        add("resolver_down", sentence, Reason::ResolveTimeout.remedy());
+    }
+    for endpoint in &report.endpoints {
+        let Some(reason) = endpoint.reason else { continue };
+        let sentence = format!("{} ({}): {}", endpoint.name, endpoint.endpoint, reason.sentence());
+        add(reason.code(), sentence, reason.remedy());
+    }
+    if let Some(refused) = &report.policy.refused_reload {
+        let sentence = format!("The last reload was refused: {refused}");
+        add("reload_refused", sentence, "Correct the file (`sluicegate check`) and reload again.");
+    }
+    problems
+}
+
+fn rfc3339(at: SystemTime) -> String {
+    OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
+}

@@ -1,0 +1,110 @@
+//! The command line: one file per subcommand.
+//!
+//! Data goes to standard output, notes to standard error. Exit codes are an interface: scripts
+//! trust them, so each command documents its own.
+
+mod check;
+mod demo;
+mod nft;
+mod run;
+mod status;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config;
+
+/// A transparent, TLS-aware egress gate for plant devices that must reach AWS over private networks
+/// only.
+#[derive(Debug, Parser)]
+#[command(name = "sluicegate", version, about, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gate (exit 0: ended by a signal, 1: could not start, 2: bad configuration)
+    Run(run::Options),
+    /// Check a configuration file (exit 0: valid, 2: not)
+    Check(check::Options),
+    /// Play a plant, the gate and a VPC on this machine (exit 0: all as expected, 1: not)
+    Demo(demo::Options),
+    /// Show how the running gate is (exit 0: healthy, 4: something is wrong, 1: cannot tell)
+    Status(status::Options),
+    /// Print, apply, verify or remove the nftables rules (exit 0: done, 1: not)
+    Nft(nft::Options),
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug, Args)]
+struct ConfigFile {
+    /// Configuration file
+    #[arg(long = "config", value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    path: PathBuf,
+}
+
+/// Parses the arguments, runs the subcommand and returns its exit code.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(options) => run::run(&options),
+        Command::Check(options) => check::run(&options),
+        Command::Demo(options) => demo::run(&options),
+        Command::Status(options) => status::run(&options),
+        Command::Nft(options) => nft::run(&options),
+    }
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is not an error.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+fn note(text: &str) {
+    let mut out = std::io::stderr().lock();
+    let _ = writeln!(out, "{text}");
+}
+
+/// Says what went wrong and returns the exit code.
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    note(&format!("sluicegate: {error}"));
+    ExitCode::from(code)
+}
+
+/// Loads a configuration; problems and warnings go to standard error.
+fn load(path: &std::path::Path) -> Result<config::Site, ExitCode> {
+    let style = stderr_style();
+    match config::load(path) {
+        Ok(loaded) => {
+            if !loaded.warnings.is_empty() {
+                note(&loaded.warnings.render(style));
+            }
+            Ok(loaded.site)
+        }
+        Err(problems) => {
+            note(&problems.render(style));
+            Err(ExitCode::from(EXIT_CONFIG))
+        }
+    }
+}
+
+/// Colour only where a person looks.
+fn stderr_style() -> config::Style {
+    if std::io::stderr().is_terminal() { config::Style::Colour } else { config::Style::Plain }
+}
+
+/// A runtime for commands that ask or change the kernel once.
+fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(work))
+}
+
+const DEFAULT_CONFIG: &str = "/etc/sluicegate/sluicegate.toml";
+const EXIT_CONFIG: u8 = 2;
+const EXIT_DEGRADED: u8 = 4;

@@ -1,0 +1,117 @@
+//! `sluicegate status`: how the running gate is.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{ConfigFile, EXIT_DEGRADED, block_on, fail, print};
+use crate::admin::{self, Question};
+use crate::config;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: sluicegate status --json | jq .problems")]
+pub(super) struct Options {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Control socket, instead of the configuration's
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(options: &Options) -> ExitCode {
+    let socket = match &options.socket {
+        Some(socket) => socket.clone(),
+        // A broken file must not keep anybody from asking the gate that runs.
+        None => config::load(&options.config.path)
+            .map_or_else(|_| PathBuf::from(DEFAULT_SOCKET), |loaded| loaded.site.admin.socket),
+    };
+    let report = match block_on(admin::ask(&socket, &Question::Status)) {
+        Ok(Ok(report)) => report,
+        Ok(Err(error)) => return fail(&error, 1),
+        Err(error) => return fail(&error, 1),
+    };
+    if options.json {
+        print(&format!("{report}\n"));
+    } else {
+        print(&text(&report));
+    }
+    if report["healthy"].as_bool() == Some(true) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_DEGRADED)
+    }
+}
+
+fn text(report: &Value) -> String {
+    let mut out = String::new();
+    let state = if report["healthy"] == true { "healthy" } else { "DEGRADED" };
+    let _ = writeln!(
+        out,
+        "{} is {state} (version {}, up {})",
+        word(&report["site"]),
+        word(&report["version"]),
+        duration(report["uptime_seconds"].as_u64().unwrap_or_default()),
+    );
+    for problem in list(&report["problems"]) {
+        let _ = writeln!(out, "\n  {}", word(&problem["sentence"]));
+        let _ = writeln!(out, "    -> {}", word(&problem["remedy"]));
+    }
+    let _ = writeln!(out, "\nTunnels");
+    for tunnel in list(&report["tunnels"]) {
+        let up = if tunnel["up"] == true { "up" } else { "down" };
+        let _ = writeln!(out, "  {:<44} {up}", word(&tunnel["interface"]));
+    }
+    let _ = writeln!(out, "Resolvers");
+    for resolver in list(&report["resolvers"]) {
+        let up = if resolver["healthy"] == true { "answers" } else { "does not answer" };
+        let _ = writeln!(out, "  {:<44} {up}", word(&resolver["address"]));
+    }
+    let _ = writeln!(out, "Endpoints");
+    for endpoint in list(&report["endpoints"]) {
+        let addresses: Vec<_> = list(&endpoint["addresses"]).iter().map(word).collect();
+        let note = match (endpoint["reason"].as_str(), endpoint["last_good"] == true) {
+            (Some(reason), _) => format!("  {reason}"),
+            (None, true) => "  last good answer".to_owned(),
+            (None, false) => String::new(),
+        };
+        let _ = writeln!(out, "  {:<60} {}{note}", word(&endpoint["name"]), addresses.join(" "));
+    }
+    let flows = &report["flows"];
+    let _ = writeln!(
+        out,
+        "Flows      {} live, {} allowed, {} refused",
+        flows["live"], flows["allowed_total"], flows["denied_total"]
+    );
+    let audit = &report["audit"];
+    let _ = writeln!(out, "Audit      {} records in {}", audit["seq"], word(&audit["directory"]));
+    let _ = writeln!(out, "Rules      restored {} times", report["rules"]["restored_total"]);
+    let policy = word(&report["policy"]["hash"]);
+    let short = policy.get(..12).unwrap_or(&policy);
+    let _ = writeln!(out, "Policy     {short}, loaded {}", word(&report["policy"]["loaded"]));
+    out
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+const DEFAULT_SOCKET: &str = "/run/sluicegate/control.sock";

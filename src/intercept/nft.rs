@@ -1,0 +1,212 @@
+//! The gate's table in the kernel: apply, read back, compare, remove.
+//!
+//! Speaks to the kernel through `nft -j` by the `nftables` crate. Reads only the gate's own table:
+//! a foreign rule that a library does not know must not matter, and other tables are nobody's
+//! business here.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use nftables::batch::Batch;
+use nftables::helper::{
+    DEFAULT_ARGS, NftablesError, apply_ruleset_with_args, get_current_ruleset_raw,
+};
+use nftables::schema::{NfListObject, Nftables};
+use serde_json::Value;
+
+use super::ruleset::{Plan, TABLE, own_table};
+
+/// What went wrong with nftables, in one sentence with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    /// There is no `nft` program.
+    #[error("cannot run nft: {0}; install the package `nftables`")]
+    Missing(std::io::Error),
+    /// The kernel refused for want of `CAP_NET_ADMIN`.
+    #[error("nft may not change rules; run as root or with CAP_NET_ADMIN")]
+    NotPermitted,
+    /// Anything else that nft says.
+    #[error("nft failed while {hint}: {stderr}")]
+    Failed {
+        /// What it was doing.
+        hint: &'static str,
+        /// What it said.
+        stderr: String,
+    },
+}
+
+/// What a comparison of the kernel's table with a plan found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// The kernel holds exactly the plan.
+    Same,
+    /// There is no table of the gate.
+    Absent,
+    /// The table differs: lines that are missing (`-`) and lines that should not be there (`+`).
+    Different(Vec<String>),
+}
+
+/// Whether there is a table of the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// There is.
+    Present,
+    /// There is none.
+    Absent,
+}
+
+/// Replaces the table by a plan in one transaction.
+///
+/// # Errors
+/// nft's own words; nothing was changed then.
+pub fn apply(plan: &Plan) -> Result<(), NftError> {
+    run(&plan.transaction(), "applying the ruleset")
+}
+
+/// Removes the table; fine when there is none.
+///
+/// # Errors
+/// nft's own words.
+pub fn clear() -> Result<(), NftError> {
+    let mut batch = Batch::new();
+    batch.add(NfListObject::Table(own_table()));
+    batch.delete(NfListObject::Table(own_table()));
+    run(&batch.to_nftables(), "removing the ruleset")
+}
+
+/// Compares the kernel's table with a plan.
+///
+/// # Errors
+/// nft cannot be run or may not read.
+pub fn verify(plan: &Plan) -> Result<Verified, NftError> {
+    let Some(listed) = list()? else { return Ok(Verified::Absent) };
+    let wanted: Vec<String> = plan
+        .objects()
+        .into_iter()
+        .filter_map(|object| serde_json::to_value(object).ok())
+        .map(canonical_line)
+        .collect();
+    let found: Vec<String> = listed.into_iter().map(canonical_line).collect();
+    let mut differences = Vec::new();
+    for line in wanted.iter().filter(|line| !found.contains(line)) {
+        differences.push(format!("- {line}"));
+    }
+    for line in found.iter().filter(|line| !wanted.contains(line)) {
+        differences.push(format!("+ {line}"));
+    }
+    let order = |lines: &[String]| -> Vec<String> {
+        lines.iter().filter(|line| line.starts_with("{\"rule\"")).cloned().collect()
+    };
+    if differences.is_empty() && order(&wanted) != order(&found) {
+        differences.push("+ the rules are in another order".to_owned());
+    }
+    Ok(if differences.is_empty() { Verified::Same } else { Verified::Different(differences) })
+}
+
+/// Whether the kernel has a table of the gate, whatever is in it.
+///
+/// # Errors
+/// nft cannot be run or may not read.
+pub fn present() -> Result<Presence, NftError> {
+    Ok(if list()?.is_some() { Presence::Present } else { Presence::Absent })
+}
+
+/// The packets that each counter of the table has seen.
+///
+/// # Errors
+/// nft cannot be run or may not read.
+pub fn counters() -> Result<BTreeMap<String, u64>, NftError> {
+    let mut counters = BTreeMap::new();
+    for object in list()?.unwrap_or_default() {
+        let counter = &object["counter"];
+        if let (Some(name), Some(packets)) = (counter["name"].as_str(), counter["packets"].as_u64())
+        {
+            counters.insert(name.to_owned(), packets);
+        }
+    }
+    Ok(counters)
+}
+
+/// Whether nft is there and may work.
+///
+/// # Errors
+/// It is missing, or the process lacks `CAP_NET_ADMIN`.
+pub fn probe() -> Result<(), NftError> {
+    match get_current_ruleset_raw(None::<&str>, ["list", "tables"]) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(explain(error, "listing tables")),
+    }
+}
+
+fn run(transaction: &Nftables<'_>, hint: &'static str) -> Result<(), NftError> {
+    apply_ruleset_with_args(transaction, None::<&str>, DEFAULT_ARGS.iter().copied())
+        .map_err(|error| explain(error, hint))
+}
+
+/// The table's objects as nft lists them; `None` when there is no such table.
+fn list() -> Result<Option<Vec<Value>>, NftError> {
+    let listed = get_current_ruleset_raw(None::<&str>, ["list", "table", "inet", TABLE]);
+    let text = match listed {
+        Ok(text) => text,
+        Err(NftablesError::NftFailed { stderr, .. }) if stderr.contains("No such file") => {
+            return Ok(None);
+        }
+        Err(error) => return Err(explain(error, "listing the table")),
+    };
+    let document: Value = serde_json::from_str(&text)
+        .map_err(|error| explain(NftablesError::NftInvalidJson(error), "listing the table"))?;
+    let objects = document["nftables"].as_array().cloned().unwrap_or_default();
+    Ok(Some(objects.into_iter().filter(|object| object.get("metainfo").is_none()).collect()))
+}
+
+/// One object as text that is equal for equal rules: without handles and counts, keys in order,
+/// members of sets in order, a list of one like its member (nft 1.1 prints single flags so).
+fn canonical_line(mut object: Value) -> String {
+    if let Some(inner) = object.as_object_mut().and_then(|o| o.values_mut().next()) {
+        if let Some(fields) = inner.as_object_mut() {
+            for volatile in ["handle", "packets", "bytes", "index"] {
+                fields.remove(volatile);
+            }
+        }
+        sort_lists(inner);
+    }
+    let mut line = String::new();
+    // Writing to a String cannot fail; serde_json maps are ordered by key.
+    let _ = write!(line, "{object}");
+    line
+}
+
+fn sort_lists(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, field) in fields.iter_mut() {
+                // The order of statements is the meaning of a rule.
+                let ordered = key == "expr";
+                sort_lists(field);
+                if let (false, Value::Array(members)) = (ordered, &mut *field) {
+                    members.sort_by_key(Value::to_string);
+                    if let [single] = members.as_slice() {
+                        *field = single.clone();
+                    }
+                }
+            }
+        }
+        Value::Array(members) => members.iter_mut().for_each(sort_lists),
+        _ => {}
+    }
+}
+
+fn explain(error: NftablesError, hint: &'static str) -> NftError {
+    match error {
+        NftablesError::NftExecution { inner, .. } => NftError::Missing(inner),
+        NftablesError::NftFailed { stderr, .. }
+            if stderr.contains("Operation not permitted") || stderr.contains("must be root") =>
+        {
+            NftError::NotPermitted
+        }
+        NftablesError::NftFailed { stderr, .. } => {
+            NftError::Failed { hint, stderr: stderr.trim().replace('\n', " ") }
+        }
+        other => NftError::Failed { hint, stderr: other.to_string() },
+    }
+}

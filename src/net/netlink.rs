@@ -1,0 +1,282 @@
+//! Routing netlink: the policy rule and local route of interception, and the state of links.
+//!
+//! Wraps `rtnetlink`, whose interface changes often, behind the few operations that the gate needs.
+//! Everything here is idempotent: what exists already counts as done.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::route::{RouteScope, RouteType};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
+
+use super::{MARK_INTERCEPTED, ROUTE_TABLE, RULE_PRIORITY};
+
+/// What went wrong between the program and the kernel's routing.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action}: {source}")]
+pub struct NetlinkError {
+    action: &'static str,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// A connection to the kernel's routing. Must be made inside a tokio runtime.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+/// One network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its index.
+    pub index: u32,
+    /// Its name, and its other names (`ip link property add altname`).
+    pub names: Vec<String>,
+    /// Administratively up, and with a carrier.
+    pub up: bool,
+}
+
+/// A change that the kernel told about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A link appeared or changed.
+    Link(Link),
+    /// A link is gone.
+    LinkGone(u32),
+    /// A policy rule or a route of the gate's own table was deleted.
+    RoutingLost,
+}
+
+/// Which families interception needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4 only.
+    V4,
+    /// IPv4 and IPv6.
+    Both,
+}
+
+impl Netlink {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// The kernel refuses a netlink socket.
+    pub fn open() -> Result<Self, NetlinkError> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(|e| failed("open a netlink socket", e))?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// All links, by index.
+    ///
+    /// # Errors
+    /// The kernel's answer could not be read.
+    pub async fn links(&self) -> Result<BTreeMap<u32, Link>, NetlinkError> {
+        let messages: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|e| failed("list the network interfaces", e))?;
+        Ok(messages.iter().map(link).map(|link| (link.index, link)).collect())
+    }
+
+    /// Makes the kernel deliver marked packets to the box: `ip rule add fwmark …` and
+    /// `ip route add local default dev lo table …` (tproxy.rst in the kernel's documentation).
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN`.
+    pub async fn add_interception(&self, families: Families) -> Result<(), NetlinkError> {
+        let lo = self
+            .links()
+            .await?
+            .into_values()
+            .find(|link| link.names.iter().any(|name| name == "lo"))
+            .map_or(1, |link| link.index);
+        self.add_v4(lo).await?;
+        if families == Families::Both {
+            self.add_v6(lo).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes away what [`Self::add_interception`] added, also several times over.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN`.
+    pub async fn remove_interception(&self) -> Result<(), NetlinkError> {
+        for version in [IpVersion::V4, IpVersion::V6] {
+            for rule in self.own_rules(version.clone()).await? {
+                let deleted = self.handle.rule().del(rule).execute().await;
+                accept(deleted, NOT_THERE).map_err(|e| failed("remove the routing rule", e))?;
+            }
+        }
+        let v4 = local_v4(1);
+        let v6 = local_v6(1);
+        for route in [v4, v6] {
+            let deleted = self.handle.route().del(route).execute().await;
+            accept(deleted, NOT_THERE).map_err(|e| failed("remove the local route", e))?;
+        }
+        Ok(())
+    }
+
+    async fn add_v4(&self, lo: u32) -> Result<(), NetlinkError> {
+        if self.own_rules(IpVersion::V4).await?.is_empty() {
+            let added = self.handle.rule().add().v4();
+            let added = added
+                .fw_mark(MARK_INTERCEPTED)
+                .table_id(ROUTE_TABLE)
+                .priority(RULE_PRIORITY)
+                .action(RuleAction::ToTable)
+                .execute()
+                .await;
+            accept(added, EXISTS).map_err(|e| failed("add the IPv4 routing rule", e))?;
+        }
+        let added = self.handle.route().add(local_v4(lo)).replace().execute().await;
+        added.map_err(|e| failed("add the IPv4 local route", e))
+    }
+
+    async fn add_v6(&self, lo: u32) -> Result<(), NetlinkError> {
+        if self.own_rules(IpVersion::V6).await?.is_empty() {
+            let added = self.handle.rule().add().v6();
+            let added = added
+                .fw_mark(MARK_INTERCEPTED)
+                .table_id(ROUTE_TABLE)
+                .priority(RULE_PRIORITY)
+                .action(RuleAction::ToTable)
+                .execute()
+                .await;
+            accept(added, EXISTS).map_err(|e| failed("add the IPv6 routing rule", e))?;
+        }
+        let added = self.handle.route().add(local_v6(lo)).replace().execute().await;
+        added.map_err(|e| failed("add the IPv6 local route", e))
+    }
+
+    async fn own_rules(&self, version: IpVersion) -> Result<Vec<RuleMessage>, NetlinkError> {
+        let rules: Vec<RuleMessage> = self
+            .handle
+            .rule()
+            .get(version)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|e| failed("list the routing rules", e))?;
+        Ok(rules.into_iter().filter(is_own).collect())
+    }
+}
+
+/// Changes of links and routing as they happen. Must be made inside a tokio runtime.
+///
+/// # Errors
+/// The kernel refuses a netlink socket.
+pub fn changes() -> Result<BoxStream<'static, Change>, NetlinkError> {
+    let (connection, _, messages) = rtnetlink::new_multicast_connection(&[
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Rule,
+        MulticastGroup::Ipv6Rule,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ])
+    .map_err(|e| failed("listen for changes of the network", e))?;
+    tokio::spawn(connection);
+    Ok(messages.filter_map(async |(message, _)| change(&message)).boxed())
+}
+
+fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
+    let NetlinkPayload::InnerMessage(inner) = &message.payload else { return None };
+    match inner {
+        RouteNetlinkMessage::NewLink(message) => Some(Change::Link(link(message))),
+        RouteNetlinkMessage::DelLink(message) => Some(Change::LinkGone(message.header.index)),
+        RouteNetlinkMessage::DelRule(rule) if is_own(rule) => Some(Change::RoutingLost),
+        RouteNetlinkMessage::DelRoute(route) => {
+            let table = route.attributes.iter().find_map(|attribute| match attribute {
+                rtnetlink::packet_route::route::RouteAttribute::Table(table) => Some(*table),
+                _ => None,
+            });
+            (table == Some(ROUTE_TABLE)).then_some(Change::RoutingLost)
+        }
+        _ => None,
+    }
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let mut names = Vec::new();
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => names.insert(0, name.clone()),
+            LinkAttribute::PropList(properties) => {
+                names.extend(properties.iter().filter_map(|property| match property {
+                    rtnetlink::packet_route::link::Prop::AltIfName(name) => Some(name.clone()),
+                    _ => None,
+                }));
+            }
+            _ => {}
+        }
+    }
+    let flags = message.header.flags;
+    let up = flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp);
+    Link { index: message.header.index, names, up }
+}
+
+fn is_own(rule: &RuleMessage) -> bool {
+    rule.attributes.contains(&RuleAttribute::FwMark(MARK_INTERCEPTED))
+        && rule.attributes.contains(&RuleAttribute::Table(ROUTE_TABLE))
+}
+
+fn local_v4(lo: u32) -> rtnetlink::packet_route::route::RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(Ipv4Addr::UNSPECIFIED, 0)
+        .output_interface(lo)
+        .table_id(ROUTE_TABLE)
+        .scope(RouteScope::Host)
+        .kind(RouteType::Local)
+        .build()
+}
+
+fn local_v6(lo: u32) -> rtnetlink::packet_route::route::RouteMessage {
+    RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(Ipv6Addr::UNSPECIFIED, 0)
+        .output_interface(lo)
+        .table_id(ROUTE_TABLE)
+        .kind(RouteType::Local)
+        .build()
+}
+
+fn failed(
+    action: &'static str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> NetlinkError {
+    NetlinkError { action, source: Box::new(source) }
+}
+
+/// Takes one errno as success: the kernel says that what was asked for is so already.
+fn accept(result: Result<(), rtnetlink::Error>, fine: i32) -> Result<(), rtnetlink::Error> {
+    match result {
+        Err(rtnetlink::Error::NetlinkError(message))
+            if message.raw_code().checked_abs() == Some(fine) =>
+        {
+            Ok(())
+        }
+        Err(rtnetlink::Error::NetlinkError(message))
+            if fine == NOT_THERE && message.raw_code().checked_abs() == Some(NO_ENTRY) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// `EEXIST`.
+const EXISTS: i32 = 17;
+/// `ESRCH`: what the kernel answers for a route that is not there.
+const NOT_THERE: i32 = 3;
+/// `ENOENT`: the same for a rule.
+const NO_ENTRY: i32 = 2;

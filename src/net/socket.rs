@@ -1,0 +1,139 @@
+//! Every socket of the gate, with every option it needs.
+//!
+//! Devices come in by [`listen`]; what leaves for the VPC comes from [`tunnel_tcp`] or
+//! [`tunnel_udp`], which bind to a tunnel interface before anything can be sent: the second of the
+//! three walls.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use super::{MARK_DEVICE, MARK_EGRESS};
+use crate::config::InterfaceName;
+
+/// The loopback addresses of the transparent listeners. TPROXY redirects to them without touching
+/// the packets, and nothing from outside can reach them by itself.
+pub const LISTEN_V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// The same for IPv6.
+pub const LISTEN_V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+/// How a socket towards the VPC leaves.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The tunnel interface it is bound to (`SO_BINDTODEVICE`).
+    pub interface: InterfaceName,
+    /// The source address; the interface's own where absent.
+    pub source: Option<Ipv4Addr>,
+    /// TCP maximum segment size, in bytes: the tunnel's path drops bigger packets silently.
+    pub mss: u16,
+}
+
+/// A transparent listener (`IP_TRANSPARENT`, tproxy.rst in the kernel's documentation), one of
+/// several that share the port (`SO_REUSEPORT`).
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN`, `EADDRINUSE` when another program has the port.
+pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    match address {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.set_ip_transparent_v6(true)?;
+        }
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_mark(MARK_DEVICE)?;
+    // Accepted sockets inherit these (inet_csk_clone_lock).
+    keep_alive(&socket, DEVICE_IDLE)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Whether another program listens on a port already. `SO_REUSEPORT` would hide that: two daemons
+/// would share the devices between them.
+///
+/// # Errors
+/// `EADDRINUSE` when it is taken.
+pub fn probe_port(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
+}
+
+/// A TCP socket bound to a tunnel interface, not yet connected.
+///
+/// # Errors
+/// `ENODEV` when the interface is gone, `EADDRNOTAVAIL` when the box lacks the source address.
+pub fn tunnel_tcp(way: &Way) -> io::Result<tokio::net::TcpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    leave_by(&socket, way)?;
+    keep_alive(&socket, TUNNEL_IDLE)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_mss(u32::from(way.mss))?;
+    // What is not sent yet should wait in the device's window, not here.
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    socket.set_nonblocking(true)?;
+    Ok(tokio::net::TcpSocket::from_std_stream(socket.into()))
+}
+
+/// A UDP socket bound to a tunnel interface, for questions to the resolvers.
+///
+/// # Errors
+/// As [`tunnel_tcp`].
+pub fn tunnel_udp(way: &Way) -> io::Result<tokio::net::UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    leave_by(&socket, way)?;
+    if way.source.is_none() {
+        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
+    }
+    socket.set_nonblocking(true)?;
+    tokio::net::UdpSocket::from_std(socket.into())
+}
+
+/// Makes the socket send RST instead of FIN when it is closed.
+pub fn reset_on_close(socket: &tokio::net::TcpStream) {
+    // Fails only on a socket that is already gone, and then there is nothing left to reset.
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+fn leave_by(socket: &Socket, way: &Way) -> io::Result<()> {
+    socket.bind_device(Some(way.interface.as_str().as_bytes()))?;
+    socket.set_mark(MARK_EGRESS)?;
+    if let Some(source) = way.source {
+        // The port is chosen at connect, when the destination is known: 28,232 ports for each
+        // destination instead of 28,232 in total (ip(7), IP_BIND_ADDRESS_NO_PORT).
+        nix::sys::socket::setsockopt(socket, IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    Ok(())
+}
+
+fn keep_alive(socket: &Socket, idle: Duration) -> io::Result<()> {
+    socket.set_keepalive(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(idle)
+            .with_interval(PROBE_INTERVAL)
+            .with_retries(PROBE_COUNT),
+    )?;
+    socket.set_tcp_user_timeout(Some(idle + PROBE_INTERVAL * PROBE_COUNT))
+}
+
+/// Below the 350 s after which interface VPC endpoints forget a flow.
+const TUNNEL_IDLE: Duration = Duration::from_secs(60);
+/// Devices are nearer; their radios and routers like longer pauses.
+const DEVICE_IDLE: Duration = Duration::from_secs(120);
+const PROBE_INTERVAL: Duration = Duration::from_secs(20);
+const PROBE_COUNT: u32 = 3;
+/// The kernel clamps it to `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
+const NOTSENT_LOWAT: u32 = 32 * 1024;

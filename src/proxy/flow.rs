@@ -1,0 +1,370 @@
+//! One flow: hello, verdict, resolution, record, dial, relay, end.
+
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::Rules;
+use super::dial::{Dialed, dial};
+use super::thread::Shared;
+use super::tracker::{Cut, Registered};
+use crate::audit::{
+    DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, RuleFacts, Slot, TrafficFacts,
+};
+use crate::hello::{Hello, HelloReader, Progress, Refusal, Stopped, alert_for};
+use crate::intercept::Intercepted;
+use crate::net::socket::reset_on_close;
+use crate::policy::{Asking, Grant};
+use crate::reason::Reason;
+use crate::relay::{FlowBytes, RelayEnd, relay};
+use crate::resolve::Endpoints;
+
+/// Takes on an accepted connection: reserves its record and starts its task.
+pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
+    let slot = match shared.audit.reserve() {
+        Ok(slot) => slot,
+        Err(_) => {
+            // What cannot be recorded is not allowed. The log counts these and says how many they
+            // were once it can be written again.
+            shared.audit.count_unrecorded();
+            shared.stats.denied(Reason::AuditUnavailable);
+            reset_on_close(&intercepted.stream);
+            return;
+        }
+    };
+    let registered = shared.tracker.register();
+    let shared = Rc::clone(shared);
+    tokio::task::spawn_local(async move {
+        shared.stats.began();
+        live(&shared, intercepted, slot, &registered).await;
+        shared.stats.ended();
+    });
+}
+
+/// A flow that was not connected.
+struct Stop {
+    reason: Reason,
+    detail: Option<String>,
+    remedy: Option<String>,
+    alert: Option<(u8, [u8; 7])>,
+    /// The Open record is written, so the end is a failure, not a refusal.
+    opened: Opened,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    No,
+    Yes,
+}
+
+/// A flow that is connected; the endpoint has the hello.
+struct Ready {
+    endpoint: TcpStream,
+    bytes: Rc<FlowBytes>,
+}
+
+async fn live(shared: &Shared, intercepted: Intercepted, slot: Slot, registered: &Registered) {
+    let Intercepted { stream: device, device: from, dialled } = intercepted;
+    let mut record = slot.begin(
+        DeviceFacts { address: from.0, mac: None, name: None, identity: "none" },
+        dialled.0,
+    );
+    // Set-up state lives in its own box, which is gone when the relay begins.
+    let setting_up = Box::pin(set_up(shared, &device, from.0, dialled.0.port(), &mut record, registered));
+    match setting_up.await {
+        Ok(ready) => carry(shared, &device, ready, record, registered).await,
+        Err(stop) => refuse(shared, device, record, stop).await,
+    }
+}
+
+async fn set_up(
+    shared: &Shared,
+    device: &TcpStream,
+    from: std::net::SocketAddr,
+    port: u16,
+    record: &mut FlowRecord,
+    registered: &Registered,
+) -> Result<Ready, Stop> {
+    if shared.tracker.len() > shared.most_flows {
+        return Err(Stop::new(Reason::LimitFlows));
+    }
+    let (hello, raw) = until_cut(registered, read_hello(shared, device, record)).await??;
+    let rules = shared.rules.now();
+    let asking = Asking { address: from.ip(), mac: None };
+    let version = hello.facts.legacy_version;
+    let grant = judge(&rules, asking, &hello, port, record)
+        .map_err(|stop| stop.with_alert(version))?;
+    registered.granted(asking, &grant);
+    let connecting = connect(shared, &rules, &grant, record);
+    let dialed = until_cut(registered, connecting)
+        .await
+        .and_then(|connected| connected)
+        .map_err(|stop| stop.with_alert(version))?;
+    let mut endpoint = dialed.stream;
+    // The hello is small and the socket is new: it fits the send buffer at once.
+    if let Err(error) = endpoint.write_all(&raw).await {
+        let detail = format!("the endpoint closed before it had the hello: {error}");
+        return Err(Stop {
+            detail: Some(detail),
+            opened: Opened::Yes,
+            ..Stop::new(Reason::EndpointUnreachable)
+        });
+    }
+    let bytes = Rc::new(FlowBytes::default());
+    bytes.up.copied.set(raw.len() as u64);
+    Ok(Ready { endpoint, bytes })
+}
+
+async fn read_hello(
+    shared: &Shared,
+    device: &TcpStream,
+    record: &mut FlowRecord,
+) -> Result<(Hello, Vec<u8>), Stop> {
+    let deadline = Instant::now() + HELLO_DEADLINE;
+    let mut reader = HelloReader::new();
+    loop {
+        let stopped = match tokio::time::timeout_at(deadline, device.readable()).await {
+            Err(_) => Some(Stopped::Deadline),
+            Ok(Err(_)) => Some(Stopped::Closed),
+            Ok(Ok(())) => None,
+        };
+        if let Some(stopped) = stopped {
+            return Err(refused_hello(reader.stop(stopped), record));
+        }
+        let progress = {
+            let mut scratch = shared.scratch.borrow_mut();
+            match device.try_read(&mut scratch) {
+                Ok(0) => None,
+                Ok(count) => scratch.get(..count).map(|bytes| reader.push(bytes)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(_) => None,
+            }
+        };
+        match progress {
+            None => return Err(refused_hello(reader.stop(Stopped::Closed), record)),
+            Some(Progress::Incomplete) => {}
+            Some(Progress::Refused(refusal)) => return Err(refused_hello(refusal, record)),
+            Some(Progress::Hello(hello)) => {
+                record.set_hello(Some(&hello.name), &hello.facts);
+                return Ok((hello, reader.into_raw()));
+            }
+        }
+    }
+}
+
+fn refused_hello(refusal: Refusal, record: &mut FlowRecord) -> Stop {
+    if let Some(facts) = &refusal.facts {
+        record.set_hello(None, facts);
+    }
+    if !refusal.first_bytes.is_empty() {
+        record.set_first_bytes(&refusal.first_bytes);
+    }
+    let version = refusal.facts.as_ref().map_or(TLS_1_2, |facts| facts.legacy_version);
+    let detail = (!refusal.detail.is_empty()).then_some(refusal.detail);
+    Stop { detail, ..Stop::new(refusal.reason) }.with_alert(version)
+}
+
+fn judge(
+    rules: &Rules,
+    asking: Asking,
+    hello: &Hello,
+    port: u16,
+    record: &mut FlowRecord,
+) -> Result<Grant, Stop> {
+    let verdict = rules.policy.judge(asking, &hello.name, port);
+    record.set_identity(verdict.identity.name.clone(), verdict.identity.by);
+    let policy = Arc::clone(rules.policy.hash());
+    match verdict.outcome {
+        Ok(grant) => {
+            record.set_rule(RuleFacts {
+                policy,
+                rule: Arc::clone(grant.rule()),
+                endpoint: Some(Arc::clone(&grant.endpoint().id)),
+                service: Some(Arc::clone(&grant.endpoint().service)),
+            });
+            Ok(grant)
+        }
+        Err(denial) => {
+            record.set_rule(RuleFacts {
+                policy,
+                rule: denial.rule,
+                endpoint: None,
+                service: denial.service,
+            });
+            Err(Stop { remedy: denial.remedy, ..Stop::new(denial.reason) })
+        }
+    }
+}
+
+/// Resolution, then the Open record and the connect side by side: nothing goes upstream before the
+/// record is on disk, and the wait for the disk hides behind the wait for the network.
+async fn connect(
+    shared: &Shared,
+    rules: &Rules,
+    grant: &Grant,
+    record: &mut FlowRecord,
+) -> Result<Dialed, Stop> {
+    let endpoints = rules
+        .book
+        .find(grant, &rules.site.vpc.zones)
+        .await
+        .map_err(|refused| Stop { detail: Some(refused.detail), ..Stop::new(refused.reason) })?;
+    record.set_dns(dns_facts(&endpoints));
+    let turn = shared.turn.get();
+    shared.turn.set(turn.wrapping_add(1));
+    let committed = record.open();
+    let (committed, dialed) =
+        tokio::join!(committed, dial(&endpoints, &rules.tunnels, &shared.memory, turn));
+    if let Err(unavailable) = committed {
+        let detail = Some(unavailable.to_string());
+        return Err(Stop { detail, ..Stop::new(Reason::AuditUnavailable) });
+    }
+    match dialed {
+        Ok(dialed) => {
+            record.set_dial(DialFacts {
+                endpoint: dialed.endpoint.address(),
+                zone: dialed.endpoint.zone().cloned(),
+                local: dialed.local,
+                interface: dialed.interface.clone(),
+                connect: dialed.took,
+            });
+            Ok(dialed)
+        }
+        Err(failed) => {
+            rules.book.doubt(grant.name());
+            let detail = Some(failed.detail);
+            Err(Stop { detail, opened: Opened::Yes, ..Stop::new(failed.reason) })
+        }
+    }
+}
+
+async fn carry(
+    shared: &Shared,
+    device: &TcpStream,
+    ready: Ready,
+    mut record: FlowRecord,
+    registered: &Registered,
+) {
+    let Ready { endpoint, bytes } = ready;
+    shared.stats.allowed();
+    let watched = Rc::clone(&bytes);
+    record.watch_traffic(Rc::new(move || traffic(&watched)));
+    let end = {
+        let moving = relay(device, &endpoint, &shared.pool, &bytes);
+        tokio::select! {
+            biased;
+            cut = registered.cut() => Err(cut),
+            end = moving => Ok(end),
+        }
+    };
+    let end = match end {
+        Ok(RelayEnd::ClosedByDevice) => FlowEnd::ClosedByDevice,
+        Ok(RelayEnd::ClosedByEndpoint) => FlowEnd::ClosedByEndpoint,
+        Ok(RelayEnd::Idle) => FlowEnd::Idle,
+        Ok(RelayEnd::ResetByDevice) => FlowEnd::ResetByDevice,
+        Ok(RelayEnd::ResetByEndpoint) => FlowEnd::ResetByEndpoint,
+        Err(cut) => {
+            // Bytes may be under way in a pipe; a reset says so, a FIN would not.
+            reset_on_close(device);
+            reset_on_close(&endpoint);
+            match cut {
+                Cut::Withdrawn => FlowEnd::PolicyWithdrawn,
+                Cut::Drained => FlowEnd::Drained,
+            }
+        }
+    };
+    let traffic = traffic(&bytes);
+    shared.stats.moved(traffic.up, traffic.down, traffic.spliced);
+    record.close(end, traffic);
+}
+
+async fn refuse(shared: &Shared, device: TcpStream, record: FlowRecord, stop: Stop) {
+    shared.stats.denied(stop.reason);
+    let detail = stop.detail.as_deref();
+    match stop.opened {
+        Opened::Yes => record.fail(stop.reason, detail),
+        Opened::No => {
+            let description = stop.alert.map(|(description, _)| description);
+            record.refuse(stop.reason, detail, stop.remedy.as_deref(), description);
+        }
+    }
+    if let Some((_, alert)) = stop.alert {
+        say_goodbye(&device, &alert).await;
+    }
+    reset_on_close(&device);
+}
+
+/// Sends the alert and lets the device take it: a reset right behind it could overtake it.
+async fn say_goodbye(device: &TcpStream, alert: &[u8]) {
+    if device.try_write(alert).is_err() {
+        return;
+    }
+    if rustix::net::shutdown(device, rustix::net::Shutdown::Write).is_err() {
+        return;
+    }
+    let mut sink = [0; 512];
+    let until_closed = async {
+        while device.readable().await.is_ok() {
+            match device.try_read(&mut sink) {
+                Ok(0) => return,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    };
+    // At most so long; a device that stays is reset.
+    let _ = tokio::time::timeout(GOODBYE, until_closed).await;
+}
+
+/// A step of the set-up, unless the flow is cut meanwhile.
+async fn until_cut<T>(registered: &Registered, step: impl Future<Output = T>) -> Result<T, Stop> {
+    tokio::select! {
+        biased;
+        cut = registered.cut() => Err(Stop::new(match cut {
+            Cut::Drained => Reason::ShuttingDown,
+            Cut::Withdrawn => Reason::DeviceNotAllowed,
+        })),
+        done = step => Ok(done),
+    }
+}
+
+fn dns_facts(endpoints: &Endpoints) -> DnsFacts {
+    DnsFacts {
+        resolver: endpoints.resolver,
+        ttl: u32::try_from(endpoints.ttl.as_secs()).unwrap_or(u32::MAX),
+        age: endpoints.age,
+        last_good: endpoints.last_good,
+        addresses: endpoints.list().iter().map(|endpoint| endpoint.address().ip()).collect(),
+    }
+}
+
+fn traffic(bytes: &FlowBytes) -> TrafficFacts {
+    let (up, down) = (&bytes.up, &bytes.down);
+    TrafficFacts {
+        up: up.copied.get() + up.spliced.get(),
+        down: down.copied.get() + down.spliced.get(),
+        spliced: up.spliced.get() + down.spliced.get(),
+    }
+}
+
+impl Stop {
+    fn new(reason: Reason) -> Self {
+        Self { reason, detail: None, remedy: None, alert: None, opened: Opened::No }
+    }
+
+    fn with_alert(mut self, version: u16) -> Self {
+        self.alert = alert_for(self.reason, version);
+        self
+    }
+}
+
+/// From the accepted connection to the complete hello.
+const HELLO_DEADLINE: Duration = Duration::from_secs(5);
+const GOODBYE: Duration = Duration::from_secs(1);
+const TLS_1_2: u16 = 0x0303;

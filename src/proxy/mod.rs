@@ -1,0 +1,56 @@
+//! The life of one flow, from the accepted connection to its end.
+//!
+//! Each data thread runs its own listeners, flows and tracker; a flow never changes thread. The
+//! order of a flow's steps is fixed by types: an Open record needs a grant, a dial needs an
+//! `Endpoint`, a relay needs a `Dialed`.
+
+mod dial;
+mod flow;
+mod stats;
+mod thread;
+mod tracker;
+
+pub use stats::{Stats, Totals};
+pub use thread::{Command, DataThread, ThreadOptions};
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::config::Site;
+use crate::policy::Policy;
+use crate::resolve::Book;
+use crate::tunnel::Tunnels;
+
+/// Everything that follows from the configuration and that a flow asks for. A reload makes a new
+/// one; a flow keeps the one it began with.
+#[derive(Debug)]
+pub struct Rules {
+    /// The configuration.
+    pub site: Site,
+    /// Its policy.
+    pub policy: Policy,
+    /// Its ways out.
+    pub tunnels: Arc<Tunnels>,
+    /// Its names.
+    pub book: Arc<Book>,
+}
+
+/// The rules in force, shared by all threads.
+#[derive(Clone, Debug)]
+pub struct RulesInForce(Arc<RwLock<Arc<Rules>>>);
+
+impl RulesInForce {
+    /// Puts the first rules in force.
+    pub fn new(rules: Rules) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(rules))))
+    }
+
+    /// The rules for a flow that begins now.
+    pub fn now(&self) -> Arc<Rules> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces them; flows that begin from now on see the new ones.
+    pub fn replace(&self, rules: Arc<Rules>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+}

@@ -1,0 +1,98 @@
+//! Counts of a data thread. Written by that thread only, at the beginning and end of flows.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::reason::Reason;
+
+/// One data thread's counts.
+#[derive(Debug)]
+pub struct Stats {
+    live: AtomicU64,
+    allowed: AtomicU64,
+    denied: Vec<AtomicU64>,
+    bytes_up: AtomicU64,
+    bytes_down: AtomicU64,
+    bytes_spliced: AtomicU64,
+}
+
+/// The counts of all threads together.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Totals {
+    /// Flows that live now.
+    pub live: u64,
+    /// Flows that were allowed and connected.
+    pub allowed_total: u64,
+    /// Flows that were refused or could not be connected.
+    pub denied_total: u64,
+    /// Of these, how many for each reason; reasons without any are left out.
+    pub denied_by_reason: std::collections::BTreeMap<&'static str, u64>,
+    /// Bytes of ended flows from devices to endpoints.
+    pub bytes_up: u64,
+    /// Bytes of ended flows from endpoints to devices.
+    pub bytes_down: u64,
+    /// Of both, how many bytes did not pass user space.
+    pub bytes_spliced: u64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            live: zero(),
+            allowed: zero(),
+            denied: Reason::ALL.iter().map(|_| zero()).collect(),
+            bytes_up: zero(),
+            bytes_down: zero(),
+            bytes_spliced: zero(),
+        }
+    }
+}
+
+impl Stats {
+    pub(super) fn began(&self) {
+        self.live.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn ended(&self) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn allowed(&self) {
+        self.allowed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn denied(&self, reason: Reason) {
+        let position = Reason::ALL.iter().position(|known| *known == reason);
+        if let Some(count) = position.and_then(|position| self.denied.get(position)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn moved(&self, up: u64, down: u64, spliced: u64) {
+        self.bytes_up.fetch_add(up, Ordering::Relaxed);
+        self.bytes_down.fetch_add(down, Ordering::Relaxed);
+        self.bytes_spliced.fetch_add(spliced, Ordering::Relaxed);
+    }
+
+    /// Flows that live now.
+    pub fn live(&self) -> u64 {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Adds these counts to a sum.
+    pub fn add_to(&self, totals: &mut Totals) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        totals.live += read(&self.live);
+        totals.allowed_total += read(&self.allowed);
+        for (reason, count) in Reason::ALL.iter().zip(&self.denied) {
+            let count = read(count);
+            if count > 0 {
+                totals.denied_total += count;
+                *totals.denied_by_reason.entry(reason.code()).or_default() += count;
+            }
+        }
+        totals.bytes_up += read(&self.bytes_up);
+        totals.bytes_down += read(&self.bytes_down);
+        totals.bytes_spliced += read(&self.bytes_spliced);
+    }
+}

@@ -1,0 +1,184 @@
+//! One data thread: its listeners, its flows, and the commands that reach it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use super::dial::DialMemory;
+use super::flow;
+use super::stats::Stats;
+use super::tracker::{Cut, Tracker};
+use super::{Rules, RulesInForce};
+use crate::audit::Audit;
+use crate::intercept::{Accepting, Listeners};
+use crate::relay::{Engine, RelayPool};
+
+/// How a data thread is set up.
+#[derive(Clone, Debug)]
+pub struct ThreadOptions {
+    /// The rules of new flows.
+    pub rules: RulesInForce,
+    /// Where flows are recorded.
+    pub audit: Audit,
+    /// How bytes are moved.
+    pub engine: Engine,
+    /// How many pipes the thread may hold.
+    pub pipes: usize,
+    /// How many flows may live on the thread.
+    pub most_flows: usize,
+}
+
+/// What a thread is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Cut the flows that these rules no longer grant.
+    Recheck(Arc<Rules>),
+    /// Accept nothing more, and end when the flows have, or at the latest after this time.
+    Drain(Duration),
+}
+
+/// A running data thread.
+#[derive(Debug)]
+pub struct DataThread {
+    commands: mpsc::UnboundedSender<Command>,
+    stats: Arc<Stats>,
+    thread: JoinHandle<()>,
+}
+
+/// What the flows of a thread share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) rules: RulesInForce,
+    pub(super) audit: Audit,
+    pub(super) pool: Rc<RelayPool>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) tracker: Rc<Tracker>,
+    pub(super) memory: DialMemory,
+    /// One read buffer for all hellos of the thread: a silent connection costs no buffer.
+    pub(super) scratch: RefCell<Vec<u8>>,
+    pub(super) turn: Cell<usize>,
+    pub(super) most_flows: usize,
+}
+
+impl DataThread {
+    /// Starts a thread.
+    ///
+    /// # Errors
+    /// The system refuses another thread, or a runtime.
+    pub fn start(index: usize, listeners: Listeners, options: ThreadOptions) -> io::Result<Self> {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let stats = Arc::new(Stats::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let counted = Arc::clone(&stats);
+        let thread = std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
+            let local = LocalSet::new();
+            let outcome = runtime.block_on(local.run_until(run(listeners, options, counted, inbox)));
+            if let Err(error) = outcome {
+                tracing::error!(thread = index, %error, "a data thread could not work");
+            }
+        })?;
+        Ok(Self { commands, stats, thread })
+    }
+
+    /// Its counts.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Tells the thread something; a thread that has ended hears nothing.
+    pub fn tell(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+
+    /// Waits for the thread's end.
+    pub fn join(self) {
+        drop(self.commands);
+        if self.thread.join().is_err() {
+            tracing::error!("a data thread panicked");
+        }
+    }
+}
+
+async fn run(
+    listeners: Listeners,
+    options: ThreadOptions,
+    stats: Arc<Stats>,
+    mut inbox: mpsc::UnboundedReceiver<Command>,
+) -> io::Result<()> {
+    let accepting = listeners.register()?;
+    let shared = Rc::new(Shared {
+        rules: options.rules,
+        audit: options.audit,
+        pool: RelayPool::new(options.engine, options.pipes),
+        stats,
+        tracker: Rc::new(Tracker::default()),
+        memory: DialMemory::default(),
+        scratch: RefCell::new(vec![0; SCRATCH]),
+        turn: Cell::new(0),
+        most_flows: options.most_flows,
+    });
+    let patience = loop {
+        tokio::select! {
+            command = inbox.recv() => match command {
+                Some(Command::Recheck(rules)) => recheck(&shared, &rules),
+                Some(Command::Drain(patience)) => break patience,
+                None => break Duration::ZERO,
+            },
+            () = accept(&shared, &accepting) => {}
+        }
+    };
+    drop(accepting);
+    drain(&shared, patience, &mut inbox).await;
+    Ok(())
+}
+
+async fn accept(shared: &Rc<Shared>, accepting: &Accepting) {
+    match accepting.accept().await {
+        Ok(intercepted) => flow::begin(shared, intercepted),
+        Err(error) => {
+            // EMFILE and the like pass when flows end; ECONNABORTED at once.
+            if error.kind() != io::ErrorKind::ConnectionAborted {
+                tracing::warn!(%error, "cannot accept a device's connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn recheck(shared: &Shared, rules: &Rules) {
+    let cut = shared.tracker.cut_withdrawn(&rules.policy);
+    if cut > 0 {
+        tracing::info!(flows = cut, "cut flows whose permission is withdrawn");
+    }
+}
+
+async fn drain(
+    shared: &Shared,
+    patience: Duration,
+    inbox: &mut mpsc::UnboundedReceiver<Command>,
+) {
+    let deadline = tokio::time::sleep(patience);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            () = shared.tracker.emptied() => return,
+            () = &mut deadline => break,
+            // A second request is an order to hurry.
+            command = inbox.recv() => match command {
+                Some(Command::Recheck(rules)) => recheck(shared, &rules),
+                Some(Command::Drain(_)) | None => break,
+            },
+        }
+    }
+    shared.tracker.cut_all(Cut::Drained);
+    shared.tracker.emptied().await;
+}
+
+const SCRATCH: usize = 16 * 1024;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,130 @@
+//! The live flows of one data thread, and the way to reach them.
+//!
+//! A flow is registered before it is judged, so that a change of policy in between cannot miss it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+use crate::policy::{Asking, Grant, Policy};
+
+/// Why a flow is cut from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Its permission is withdrawn.
+    Withdrawn,
+    /// The box shuts down.
+    Drained,
+}
+
+/// The live flows of a thread.
+#[derive(Debug, Default)]
+pub(super) struct Tracker {
+    flows: RefCell<HashMap<u64, Rc<Tracked>>>,
+    next: Cell<u64>,
+    empty: Notify,
+}
+
+/// What the tracker knows of a flow.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    cut: Cell<Option<Cut>>,
+    wake: Notify,
+    grant: RefCell<Option<(Asking, Grant)>>,
+}
+
+/// A flow's registration; leaving it behind ends it.
+#[derive(Debug)]
+pub(super) struct Registered {
+    tracker: Rc<Tracker>,
+    id: u64,
+    tracked: Rc<Tracked>,
+}
+
+impl Tracker {
+    pub(super) fn register(self: &Rc<Self>) -> Registered {
+        let id = self.next.get();
+        self.next.set(id.wrapping_add(1));
+        let tracked = Rc::new(Tracked {
+            cut: Cell::new(None),
+            wake: Notify::new(),
+            grant: RefCell::new(None),
+        });
+        self.flows.borrow_mut().insert(id, Rc::clone(&tracked));
+        Registered { tracker: Rc::clone(self), id, tracked }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.flows.borrow().len()
+    }
+
+    /// Cuts every flow.
+    pub(super) fn cut_all(&self, cut: Cut) {
+        self.flows.borrow().values().for_each(|flow| flow.cut(cut));
+    }
+
+    /// Cuts the flows that a policy no longer grants.
+    pub(super) fn cut_withdrawn(&self, policy: &Policy) -> usize {
+        let mut count = 0;
+        for flow in self.flows.borrow().values() {
+            let withdrawn = flow
+                .grant
+                .borrow()
+                .as_ref()
+                .is_some_and(|(asking, grant)| !policy.still_grants(*asking, grant));
+            if withdrawn {
+                flow.cut(Cut::Withdrawn);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Resolves when no flow lives.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let empty = self.empty.notified();
+            if self.len() == 0 {
+                return;
+            }
+            empty.await;
+        }
+    }
+}
+
+impl Registered {
+    /// Notes what the flow lives by.
+    pub(super) fn granted(&self, asking: Asking, grant: &Grant) {
+        *self.tracked.grant.borrow_mut() = Some((asking, grant.clone()));
+    }
+
+    /// Resolves when the flow is to be cut.
+    pub(super) async fn cut(&self) -> Cut {
+        loop {
+            let wake = self.tracked.wake.notified();
+            if let Some(cut) = self.tracked.cut.get() {
+                return cut;
+            }
+            wake.await;
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut flows = self.tracker.flows.borrow_mut();
+        flows.remove(&self.id);
+        if flows.is_empty() {
+            self.tracker.empty.notify_waiters();
+        }
+    }
+}
+
+impl Tracked {
+    fn cut(&self, cut: Cut) {
+        self.cut.set(Some(cut));
+        self.wake.notify_waiters();
+    }
+}

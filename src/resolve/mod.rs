@@ -1,0 +1,15 @@
+//! Private resolution: a granted name to the addresses of its endpoint.
+//!
+//! Asks only the site's Route 53 Resolver inbound endpoints, through a tunnel; the system resolver
+//! is never used. Only this module can make an [`Endpoint`], and only from a `Grant`, after checking
+//! that every address lies in that endpoint's networks. The address that the device dialled plays no
+//! part.
+
+mod book;
+mod guard;
+mod runtime;
+mod upstream;
+
+pub use book::{Book, BookOptions, NameStatus};
+pub use guard::{Endpoint, Endpoints, Refused, check};
+pub use upstream::{ResolverStatus, Upstream, UpstreamError};

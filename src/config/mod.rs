@@ -111,21 +111,68 @@ fn with_syntax_errors(
     syntax: &[toml::de::Error],
     errors: Vec<Problem>,
 ) -> Vec<Problem> {
-    let mut all: Vec<Problem> = syntax.iter().map(|error| syntax_error(text, error)).collect();
+    let mut all = syntax_errors(text, syntax);
+    let readable = all.iter().filter(|problem| problem.message == UNCLOSED_LIST);
+    let readable = readable.filter_map(|problem| problem.span.as_ref()).map(|span| span.start);
+    let readable = readable.min().unwrap_or(text.len());
     let line = |problem: &Problem| problem.span.as_ref().map(|span| position(text, span.start).0);
     let broken: Vec<_> = all.iter().map(line).collect();
     let sure = errors.into_iter().filter(|problem| {
-        problem.certainty == Certainty::Local && !broken.contains(&line(problem))
+        problem.certainty == Certainty::Local
+            && !broken.contains(&line(problem))
+            && problem.span.as_ref().is_some_and(|span| span.start < readable)
     });
     all.extend(sure);
     all
 }
 
+/// One problem for each line that cannot be read. A list that is not closed takes in the rest of the
+/// file, and what the parser says about that rest is noise: the list is named, and nothing after it.
+fn syntax_errors(text: &str, syntax: &[toml::de::Error]) -> Vec<Problem> {
+    let start = |error: &toml::de::Error| error.span().map_or(text.len(), |span| span.start);
+    let mut sorted: Vec<_> = syntax.iter().collect();
+    sorted.sort_by_key(|error| start(error));
+    let unclosed = sorted.iter().any(|error| error.message().contains("unclosed array"));
+    let mut problems = Vec::new();
+    let mut last_line = 0;
+    for error in sorted {
+        let (line, column) = position(text, start(error));
+        if line == last_line {
+            continue;
+        }
+        last_line = line;
+        let swallows = error.message().contains("missing comma between array elements");
+        if unclosed && swallows && column == 1 {
+            let span = error.span().unwrap_or(text.len()..text.len());
+            let problem = Problem::at(span, UNCLOSED_LIST);
+            problems.push(problem.help("end it with `]`; the rest of the file is read after that"));
+            break;
+        }
+        problems.push(syntax_error(text, error));
+    }
+    problems
+}
+
 fn syntax_error(text: &str, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(text.len()..text.len());
+    let word = text.get(span.clone()).unwrap_or_default().trim();
     let message = error.message();
+    // The parser guesses from the first letter what a bare word was to be.
+    let guess = ["must be quoted", "invalid float", "invalid boolean"];
+    let bare = guess.iter().any(|part| message.contains(part));
+    if bare && word.is_empty() {
+        return Problem::at(span, "the value is missing").help("write one, or remove the key");
+    }
+    if bare && word.starts_with(char::is_alphabetic) {
+        let what = format!("`{}` is not in quotes", values::shown(word));
+        return Problem::at(span, what).help("put text in double quotes");
+    }
     let help = if message.contains("duplicate key") {
         "a key may stand once in a table, and a [table] once in the file: merge the two"
+    } else if message.contains("basic string") {
+        "end the text with a double quote, on the same line; write a backslash as \\\\"
+    } else if message.contains("unclosed table") {
+        "end the table's header with `]`"
     } else {
         "write key = value, with text in quotes and lists in brackets"
     };
@@ -140,5 +187,6 @@ fn hash(bytes: &[u8]) -> String {
     })
 }
 
+const UNCLOSED_LIST: &str = "the list before this line is not closed";
 /// Far more than any site writes.
 const LARGEST_FILE: usize = 4 << 20;

@@ -212,7 +212,6 @@ impl<'d> Value<'d> {
             let plain = match self.item {
                 DeValue::Integer(number) => Some(number.to_string()),
                 DeValue::Float(number) => Some(number.to_string()),
-                DeValue::Boolean(truth) => Some(truth.to_string()),
                 DeValue::Datetime(time) => Some(time.to_string()),
                 _ => None,
             };

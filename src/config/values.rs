@@ -172,8 +172,13 @@ pub(super) fn label(text: &str) -> Result<String, Fault> {
     if fits && clean {
         return Ok(text.to_owned());
     }
+    let what = if text.is_empty() {
+        "the name is empty".to_owned()
+    } else {
+        format!("`{}` cannot be used as a name", shown(text))
+    };
     Err(Fault::new(
-        format!("`{}` cannot be used as a name", shown(text)),
+        what,
         format!(
             "write 1 to {LONGEST_LABEL} bytes, without control characters and without spaces at \
              either end"
@@ -258,6 +263,8 @@ pub(super) fn bucket(text: &str) -> Result<String, Fault> {
         && edge(bytes.last())
         && !text.contains("..")
         && text.parse::<Ipv4Addr>().is_err()
+        // S3 would take it as a bucket; whoever writes it means the host.
+        && !text.contains("amazonaws.com")
         // The name becomes the first labels of a host name.
         && ServerName::parse(bytes, Underscore::Refuse).is_ok();
     if good {
@@ -295,7 +302,13 @@ pub(super) fn host(text: &str) -> Result<ServerName, Fault> {
         NameError::IsAddress => "write the name that devices ask for; addresses go to `networks`",
         _ => "write a full host name, for example historian.corp.example",
     };
-    Err(Fault::new(format!("`{}` is not a host name: {error}", shown(text)), help))
+    let why = match error {
+        NameError::BadByte(byte) if byte.is_ascii_graphic() => {
+            format!("no host name has the character `{}`", char::from(byte))
+        }
+        _ => error.to_string(),
+    };
+    Err(Fault::new(format!("`{}` is not a host name: {why}", shown(text)), help))
 }
 
 pub(super) fn mac(text: &str) -> Result<MacAddr, Fault> {

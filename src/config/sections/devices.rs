@@ -166,7 +166,11 @@ fn expected_name(text: &str) -> Result<String, values::Fault> {
         return Ok(text.to_owned());
     }
     Err(values::Fault::new(
-        format!("`{}` cannot be asked for", shown(text)),
+        if text.is_empty() {
+            "the name is empty".to_owned()
+        } else {
+            format!("`{}` cannot be asked for", shown(text))
+        },
         "write the server name that the device would send, for example historian.corp.example",
     ))
 }

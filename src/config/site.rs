@@ -155,6 +155,56 @@ pub enum Service {
     Custom,
 }
 
+impl Service {
+    /// Every service, [`Service::Custom`] last.
+    pub const ALL: [Self; 16] = [
+        Self::IotData,
+        Self::IotCredentials,
+        Self::IotControl,
+        Self::IotTunneling,
+        Self::S3,
+        Self::Ecr,
+        Self::Greengrass,
+        Self::Logs,
+        Self::SecretsManager,
+        Self::Sts,
+        Self::Kms,
+        Self::Ssm,
+        Self::SsmMessages,
+        Self::Ec2Messages,
+        Self::Monitoring,
+        Self::Custom,
+    ];
+
+    /// The name of its `[endpoint.*]` table; `custom` for [`Service::Custom`], whose tables have
+    /// names of their own.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::IotData => "iot-data",
+            Self::IotCredentials => "iot-credentials",
+            Self::IotControl => "iot-control",
+            Self::IotTunneling => "iot-tunneling",
+            Self::S3 => "s3",
+            Self::Ecr => "ecr",
+            Self::Greengrass => "greengrass",
+            Self::Logs => "logs",
+            Self::SecretsManager => "secretsmanager",
+            Self::Sts => "sts",
+            Self::Kms => "kms",
+            Self::Ssm => "ssm",
+            Self::SsmMessages => "ssmmessages",
+            Self::Ec2Messages => "ec2messages",
+            Self::Monitoring => "monitoring",
+            Self::Custom => "custom",
+        }
+    }
+
+    /// The service whose table is called `key`: [`Service::Custom`] where the catalogue knows none.
+    pub fn from_key(key: &str) -> Self {
+        Self::ALL.into_iter().find(|service| service.key() == key).unwrap_or(Self::Custom)
+    }
+}
+
 /// `[policy]`.
 #[derive(Clone, Debug)]
 pub struct PolicyConfig {

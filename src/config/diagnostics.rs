@@ -1,0 +1,268 @@
+//! Problems in a configuration file: where they are, what is right, how they are shown.
+//!
+//! Owns [`Problem`], [`Problems`] and the collecting [`Report`]. Never decides what is wrong. Every
+//! span of a [`Problems`] lies inside of its text and on character boundaries, so that rendering
+//! cannot fail whatever the file holds.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+/// A byte range of the configuration text.
+pub type Span = Range<usize>;
+
+/// One thing that is wrong, or worth a warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where; absent when there is no text to point at (the file could not be read).
+    pub span: Option<Span>,
+    /// What is wrong, one sentence.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+    /// The second place that is part of the problem, and what it is.
+    pub also: Option<(Span, String)>,
+    pub(super) certainty: Certainty,
+}
+
+/// Whether a problem can be believed when the file has syntax errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// It is in the value itself.
+    Local,
+    /// It may only be there because the syntax error hid another part of the file.
+    NeedsWholeFile,
+}
+
+impl Problem {
+    pub(super) fn at(span: Span, message: impl Into<String>) -> Self {
+        Self {
+            span: Some(span),
+            message: message.into(),
+            help: None,
+            also: None,
+            certainty: Certainty::Local,
+        }
+    }
+
+    pub(super) fn without_text(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            span: None,
+            message: message.into(),
+            help: Some(help.into()),
+            also: None,
+            certainty: Certainty::Local,
+        }
+    }
+
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    pub(super) fn also(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.also = Some((span, label.into()));
+        self
+    }
+
+    pub(super) fn needs_whole_file(mut self) -> Self {
+        self.certainty = Certainty::NeedsWholeFile;
+        self
+    }
+}
+
+/// Collects problems while a file is read; reading goes on after each of them.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    errors: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
+}
+
+impl Report {
+    pub(super) fn error(&self, problem: Problem) {
+        self.errors.borrow_mut().push(problem);
+    }
+
+    pub(super) fn warning(&self, problem: Problem) {
+        self.warnings.borrow_mut().push(problem);
+    }
+
+    /// Errors and warnings, in the order they were found.
+    pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<Problem>) {
+        (self.errors.into_inner(), self.warnings.into_inner())
+    }
+}
+
+/// How [`Problems::render`] writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Text only: for files, pipes and logs.
+    Plain,
+    /// With ANSI colours: for a terminal.
+    Colour,
+}
+
+/// What the problems of one list are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The configuration cannot be used.
+    Error,
+    /// It can be used, and something in it is worth a second look.
+    Warning,
+}
+
+/// Problems of one file, in the order of the file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Problems {
+    file: String,
+    text: String,
+    severity: Severity,
+    list: Vec<Problem>,
+}
+
+impl Problems {
+    pub(super) fn new(file: &str, text: &str, severity: Severity, mut list: Vec<Problem>) -> Self {
+        for problem in &mut list {
+            problem.span = problem.span.take().map(|span| clamp(text, &span));
+            problem.also = problem.also.take().map(|(span, label)| (clamp(text, &span), label));
+        }
+        list.sort_by_key(|problem| problem.span.as_ref().map(|span| (span.start, span.end)));
+        list.dedup();
+        Self { file: file.to_owned(), text: text.to_owned(), severity, list }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The problems, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.list.iter()
+    }
+
+    /// Whether these are errors or warnings.
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// Line and column of a problem, both from 1, the column in characters; (1, 1) for a problem
+    /// without a place.
+    pub fn position(&self, problem: &Problem) -> (usize, usize) {
+        problem.span.as_ref().map_or((1, 1), |span| position(&self.text, span.start))
+    }
+
+    /// Every problem with its lines of the file, a caret, and the remedy.
+    pub fn render(&self, style: Style) -> String {
+        let renderer = match style {
+            Style::Plain => Renderer::plain(),
+            Style::Colour => Renderer::styled(),
+        };
+        let mut out = String::new();
+        for problem in &self.list {
+            out.push_str(renderer.render(&[self.group(problem)]).trim_end());
+            out.push_str("\n\n");
+        }
+        out.truncate(out.trim_end().len());
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out
+    }
+
+    /// `[{"file", "line", "column", "message", "help"}]`; `help` may be null.
+    pub fn to_json(&self) -> serde_json::Value {
+        let rows = self.list.iter().map(|problem| {
+            let (line, column) = self.position(problem);
+            serde_json::json!({
+                "file": self.file,
+                "line": line,
+                "column": column,
+                "message": problem.message,
+                "help": problem.help,
+            })
+        });
+        rows.collect()
+    }
+
+    fn group<'a>(&'a self, problem: &'a Problem) -> Group<'a> {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut group = level.primary_title(problem.message.as_str()).elements(
+            // Without a span there is only a file to name.
+            problem.span.is_none().then(|| Origin::path(self.file.as_str())),
+        );
+        if let Some(span) = &problem.span {
+            group = group.element(self.snippet(span, problem.also.as_ref()));
+        }
+        if let Some(help) = &problem.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        group
+    }
+
+    /// Only the lines between the places are handed over: the renderer indexes all it is given, once
+    /// per problem.
+    fn snippet<'a>(
+        &'a self,
+        span: &Span,
+        also: Option<&'a (Span, String)>,
+    ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        let first = also.map_or(span.start, |(second, _)| span.start.min(second.start));
+        let last = also.map_or(span.end, |(second, _)| span.end.max(second.end));
+        let from = self.text.get(..first).and_then(|t| t.rfind('\n')).map_or(0, |at| at + 1);
+        let rest = self.text.get(last..).unwrap_or_default();
+        let to = rest.find('\n').map_or(self.text.len(), |at| last + at + 1);
+        let lines = self.text.get(from..to).unwrap_or_default();
+        let shift = |span: &Span| span.start - from..span.end - from;
+        let (line, _) = position(&self.text, from);
+        let primary = AnnotationKind::Primary.span(shift(span));
+        let second = also.map(|(second, label)| {
+            AnnotationKind::Context.span(shift(second)).label(label.as_str())
+        });
+        Snippet::source(lines)
+            .path(self.file.as_str())
+            .line_start(line)
+            .annotation(primary)
+            .annotations(second)
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(Style::Plain))
+    }
+}
+
+/// As rendered: what `expect` and failing tests print must be readable.
+impl fmt::Debug for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(Style::Plain))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Line and column (from 1, in characters) of a byte offset.
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let column = before.get(start..).unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+fn clamp(text: &str, span: &Span) -> Span {
+    let start = text.floor_char_boundary(span.start);
+    let end = text.ceil_char_boundary(span.end.min(text.len())).max(start);
+    start..end
+}

@@ -1,0 +1,140 @@
+//! `[intercept]`, `[dns]`, `[audit]`, `[admin]`: how the box itself runs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::config::diagnostics::{Problem, Report};
+use crate::config::reader::{At, Table};
+use crate::config::values;
+use crate::config::{Admin, AuditConfig, Dns, ForeignDns, Intercept, OnFull};
+
+/// `dns.listen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum ListenWord {
+    Lan,
+    Off,
+}
+
+/// The four tables, each with its defaults.
+pub(in crate::config) struct Draft {
+    pub(super) port: u16,
+    data_threads: Option<usize>,
+    pub(in crate::config) listen: Option<At<ListenWord>>,
+    foreign: Option<At<ForeignDns>>,
+    directory: PathBuf,
+    pub(in crate::config) on_full: Option<At<OnFull>>,
+    admin: Admin,
+}
+
+/// What [`Draft::finish`] gives.
+pub(super) struct Service {
+    pub(super) intercept: Intercept,
+    pub(super) dns: Dns,
+    pub(super) audit: AuditConfig,
+    pub(super) admin: Admin,
+}
+
+impl Draft {
+    pub(super) fn read(root: &mut Table<'_>, report: &Report) -> Self {
+        let mut draft = Self {
+            port: DEFAULT_PORT,
+            data_threads: None,
+            listen: None,
+            foreign: None,
+            directory: PathBuf::from(DEFAULT_DIRECTORY),
+            on_full: None,
+            admin: Admin {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT)),
+                socket: PathBuf::from(DEFAULT_SOCKET),
+            },
+        };
+        draft.read_intercept(root);
+        draft.read_dns(root, report);
+        draft.read_audit(root);
+        draft.read_admin(root, report);
+        draft
+    }
+
+    pub(super) fn finish(self) -> Option<Service> {
+        let foreign = self.foreign.map_or(ForeignDns::Redirect, |foreign| foreign.value);
+        let dns = match self.listen.map_or(ListenWord::Off, |listen| listen.value) {
+            ListenWord::Lan => Dns::Lan { foreign },
+            ListenWord::Off => Dns::Off,
+        };
+        let on_full = self.on_full.map_or(OnFull::Refuse, |on_full| on_full.value);
+        Some(Service {
+            intercept: Intercept { port: self.port, data_threads: self.data_threads },
+            dns,
+            audit: AuditConfig { directory: self.directory, on_full },
+            admin: self.admin,
+        })
+    }
+
+    fn read_intercept(&mut self, root: &mut Table<'_>) {
+        let Some(mut table) = root.optional_table("intercept") else { return };
+        let port = table.optional("port").and_then(|value| value.integer(1, u16::MAX));
+        self.port = port.map_or(DEFAULT_PORT, |port| port.value);
+        let threads =
+            table.optional("data-threads").and_then(|value| value.integer(1, MOST_THREADS));
+        self.data_threads = threads.map(|threads| usize::from(threads.value));
+        table.finish();
+    }
+
+    fn read_dns(&mut self, root: &mut Table<'_>, report: &Report) {
+        let Some(mut table) = root.optional_table("dns") else { return };
+        self.listen = table
+            .required("listen", "\"off\"")
+            .and_then(|value| value.choice(&[("lan", ListenWord::Lan), ("off", ListenWord::Off)]));
+        let foreigns = [("redirect", ForeignDns::Redirect), ("refuse", ForeignDns::Refuse)];
+        self.foreign = table.optional("foreign").and_then(|value| value.choice(&foreigns));
+        table.finish();
+        if let (Some(listen), Some(foreign)) = (&self.listen, &self.foreign)
+            && listen.value == ListenWord::Off
+        {
+            let problem = Problem::at(foreign.span.clone(), "`foreign` has no effect here")
+                .also(listen.span.clone(), "devices' DNS is left alone")
+                .help("remove it");
+            report.warning(problem);
+        }
+    }
+
+    fn read_audit(&mut self, root: &mut Table<'_>) {
+        let Some(mut table) = root.optional_table("audit") else { return };
+        let directory = table.optional("directory").and_then(|value| value.parse(values::path));
+        if let Some(directory) = directory {
+            self.directory = directory.value;
+        }
+        let choices = [("refuse", OnFull::Refuse), ("overwrite", OnFull::Overwrite)];
+        self.on_full = table.optional("on-full").and_then(|value| value.choice(&choices));
+        table.finish();
+    }
+
+    fn read_admin(&mut self, root: &mut Table<'_>, report: &Report) {
+        let Some(mut table) = root.optional_table("admin") else { return };
+        if let Some(listen) = table.optional("listen").and_then(|v| v.parse(values::listen)) {
+            if listen.value.port() == self.port {
+                let what = format!("port {} belongs to the interception", self.port);
+                let help = "choose another port here, or another `port` in [intercept]";
+                report.error(Problem::at(listen.span.clone(), what).help(help));
+            }
+            if listen.value.ip().is_unspecified() {
+                let what = "the status page listens on every interface, also where devices are";
+                let help = "write the address of a management interface, or 127.0.0.1:9443";
+                report.warning(Problem::at(listen.span.clone(), what).help(help));
+            }
+            self.admin.listen = listen.value;
+        }
+        let socket = table.optional("socket").and_then(|value| value.parse(values::socket_path));
+        if let Some(socket) = socket {
+            self.admin.socket = socket.value;
+        }
+        table.finish();
+    }
+}
+
+const DEFAULT_PORT: u16 = 15_443;
+const DEFAULT_ADMIN_PORT: u16 = 9_443;
+const DEFAULT_DIRECTORY: &str = "/var/lib/sluicegate/audit";
+const DEFAULT_SOCKET: &str = "/run/sluicegate/control.sock";
+/// More threads than any edge box has cores; catches a port number in the wrong place.
+const MOST_THREADS: u16 = 256;

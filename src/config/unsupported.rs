@@ -1,0 +1,32 @@
+//! What the file format has and this version does not do.
+//!
+//! A setting that is accepted and ignored would be a hole that nobody sees, so it is refused. When
+//! one of them is built, its lines here go away.
+
+use super::OnFull;
+use super::diagnostics::{Problem, Report, Span};
+use super::sections::{Draft, ListenWord, ModeWord};
+
+/// Reports every setting that would be ignored.
+pub(super) fn check(draft: &Draft, report: &Report) {
+    if let Some(mode) = &draft.policy.mode
+        && mode.value == ModeWord::Learn
+    {
+        refuse(&mode.span, "mode = \"learn\"", "write mode = \"enforce\"", report);
+    }
+    if let Some(listen) = &draft.service.listen
+        && listen.value == ListenWord::Lan
+    {
+        refuse(&listen.span, "listen = \"lan\"", "write listen = \"off\"", report);
+    }
+    if let Some(on_full) = &draft.service.on_full
+        && on_full.value == OnFull::Overwrite
+    {
+        refuse(&on_full.span, "on-full = \"overwrite\"", "write on-full = \"refuse\"", report);
+    }
+}
+
+fn refuse(span: &Span, setting: &str, instead: &str, report: &Report) {
+    let what = format!("{setting} is not supported by this version");
+    report.error(Problem::at(span.clone(), what).help(instead));
+}

@@ -180,3 +180,56 @@ const SMALL: usize = 2048;
 /// Records that a hello larger than [`SMALL`] may come in.
 const MAX_RECORDS: usize = 64;
 const FIRST_BYTES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hello with a body of `length` bytes in records of `size`.
+    fn hello(length: u16, size: usize) -> Vec<u8> {
+        let [high, low] = length.to_be_bytes();
+        let message = [&[CLIENT_HELLO, 0, high, low][..], &vec![7; usize::from(length)]].concat();
+        message
+            .chunks(size)
+            .flat_map(|part| {
+                let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+                [&[HANDSHAKE, MAJOR, 1, length[0], length[1]], part].concat()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn bytes_behind_are_never_looked_at_again() {
+        // What makes the time linear: a walk that went back would trip over the spoilt bytes.
+        for size in [1, 2, 5, 100, 2_000] {
+            let stream = hello(1_000, size);
+            let mut records = Records::default();
+            let mut raw = Vec::new();
+            let mut last = Ok(None);
+            for byte in &stream {
+                raw.push(*byte);
+                last = records.advance(&raw);
+                raw[..records.position].fill(0xee);
+            }
+            let records = 1_004_usize.div_ceil(size);
+            let whole = Whole { end: stream.len(), records, surplus: 0 };
+            assert_eq!(last, Ok(Some(whole)));
+        }
+    }
+
+    #[test]
+    fn the_body_has_no_headers_in_it() {
+        for size in [1, 3, 4, 5, 64, 2_000] {
+            let stream = [hello(300, size), vec![1, 2, 3]].concat();
+            let whole = Records::default().advance(&stream).unwrap().unwrap();
+            assert_eq!(*body(&stream, whole), [7; 300]);
+        }
+    }
+
+    #[test]
+    fn an_empty_body_is_whole() {
+        let stream = hello(0, 4);
+        let whole = Records::default().advance(&stream).unwrap().unwrap();
+        assert_eq!((body(&stream, whole).len(), whole.end), (0, 9));
+    }
+}

@@ -1,7 +1,5 @@
 //! However the bytes are cut, the answer is the same.
 
-use std::time::{Duration, Instant};
-
 use proptest::prelude::*;
 use sluicegate::hello::{Hello, HelloFacts, HelloReader, Progress, Refusal};
 
@@ -102,16 +100,6 @@ fn a_name_is_not_read_across_a_record_header() {
     assert!(!bytes.windows(16).any(|window| window == b"good.example.com"));
     let Progress::Hello(read) = read(&bytes) else { panic!("refused") };
     assert_eq!(read.name.as_str(), "good.example.com");
-}
-
-#[test]
-fn byte_by_byte_takes_linear_time() {
-    // A reader that starts over with each byte needs some 10^9 steps for this hello.
-    let bytes = Builder::tls13("device.example.com").with(PADDING, vec![0; 60_000]).bytes();
-    let start = Instant::now();
-    let progress = read_in(bytes.chunks(1));
-    assert!(matches!(progress, Progress::Hello(_)));
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 /// Cuts `bytes` at random places, each piece at least one byte.

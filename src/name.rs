@@ -49,6 +49,10 @@ pub enum NameError {
     /// A label begins or ends with a hyphen (RFC 952).
     #[error("the name has a label that begins or ends with a hyphen")]
     Hyphen,
+    /// The last label is a number, decimal or `0x…` hexadecimal (RFC 1123 section 2.1): such a name
+    /// is a mistyped address, and some resolvers read it as one.
+    #[error("the last label of the name is a number, as in an address")]
+    NumericEnd,
     /// An IPv4 or IPv6 literal (RFC 6066 section 3 forbids them in SNI).
     #[error("the name is an IP address, not a host name")]
     IsAddress,
@@ -95,6 +99,9 @@ impl ServerName {
             if label.starts_with(b"-") || label.ends_with(b"-") {
                 return Err(NameError::Hyphen);
             }
+        }
+        if bare.rsplit(|b| *b == b'.').next().is_some_and(is_number) {
+            return Err(NameError::NumericEnd);
         }
         let lower: String = bare.iter().map(|b| char::from(b.to_ascii_lowercase())).collect();
         let rewritten = lower.as_bytes() != bytes;
@@ -156,6 +163,13 @@ fn allowed(byte: u8, underscore: Underscore) -> bool {
         || (byte == b'_' && underscore == Underscore::Allow)
 }
 
+fn is_number(label: &[u8]) -> bool {
+    match label {
+        [b'0', b'x' | b'X', digits @ ..] => digits.iter().all(u8::is_ascii_hexdigit),
+        digits => digits.iter().all(u8::is_ascii_digit),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +193,7 @@ mod tests {
     fn every_rule_has_its_own_error() {
         let long_label = [b'a'; 64];
         let long_name = [b"a.".repeat(127).as_slice(), b"a"].concat();
-        let cases: [(&[u8], NameError); 12] = [
+        let cases: [(&[u8], NameError); 17] = [
             (b"", NameError::Empty),
             (b".", NameError::Empty),
             (b".a", NameError::EmptyLabel),
@@ -190,7 +204,12 @@ mod tests {
             ("ä.example".as_bytes(), NameError::BadByte(0xc3)),
             (b"-a.example", NameError::Hyphen),
             (b"10.0.0.1", NameError::IsAddress),
+            (b"10.0.0.1.", NameError::IsAddress),
             (b"[2001:db8::1]", NameError::IsAddress),
+            (b"10.0.0.256", NameError::NumericEnd),
+            (b"127.1", NameError::NumericEnd),
+            (b"host.0x7F", NameError::NumericEnd),
+            (b"host.0x", NameError::NumericEnd),
             (&long_label, NameError::LabelTooLong(64)),
         ];
         for (input, expected) in cases {
@@ -198,5 +217,8 @@ mod tests {
         }
         assert_eq!(parse(&long_name), Err(NameError::TooLong(255)));
         assert!(ServerName::parse(b"a_b.example", Underscore::Allow).is_ok());
+        for fine in [&b"1.example"[..], b"10.0.0.1a", b"host.0xyz", b"localhost", b"1a"] {
+            assert!(parse(fine).is_ok(), "{fine:?}");
+        }
     }
 }

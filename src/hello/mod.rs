@@ -2,8 +2,39 @@
 //!
 //! Sans-I/O and pure: the reader is pushed bytes and never reads a socket or a clock. It keeps every
 //! byte it was given, because those bytes are the first that go to the endpoint.
+//!
+//! Invariants:
+//! - The answer does not depend on how the bytes were cut, over TCP or over TLS records. Only the
+//!   bytes that happened to arrive behind the hello differ ([`HelloFacts::trailing_bytes`]), and how
+//!   many of the first bytes of something else were seen ([`Refusal::first_bytes`]).
+//! - Time is linear in the bytes, also when they come one at a time; memory is the bytes themselves,
+//!   and a hello that announces more than 64 KiB, or comes in too many records, is refused as soon
+//!   as that is known.
+//! - A hello in doubt is refused. One handshake message is one hello: another message in the same
+//!   record makes it malformed, as it does for TLS servers, while further records (0-RTT data) are
+//!   kept and forwarded unread.
+//!
+//! JA4 for TLS clients is by FoxIO, used under the BSD 3-Clause License; see the file NOTICE.
 
-use crate::name::ServerName;
+pub mod alert;
+mod client_hello;
+mod fault;
+mod ja4;
+pub mod observe;
+mod opening;
+mod records;
+mod report;
+mod sni;
+mod take;
+mod version;
+
+pub use self::report::report;
+pub use self::version::version_name;
+
+use self::client_hello::ClientHello;
+use self::fault::Fault;
+use self::records::{Records, Whole};
+use crate::name::{ServerName, Underscore};
 use crate::reason::Reason;
 
 /// What a ClientHello says, beside its name.
@@ -54,7 +85,7 @@ pub struct Refusal {
     pub detail: String,
     /// What could be read of the hello: present when it was well-formed but its name was not usable.
     pub facts: Option<Box<HelloFacts>>,
-    /// For `not_tls`: the first bytes, at most 16.
+    /// For `not_tls` and `sslv2_hello`: the first bytes, at most 16.
     pub first_bytes: Vec<u8>,
 }
 
@@ -78,32 +109,72 @@ pub enum Stopped {
     Closed,
 }
 
+/// What a site may choose about reading hellos.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HelloOptions {
+    /// Whether a server name may have underscores.
+    pub underscore: Underscore,
+}
+
 /// Reassembles records and reads the ClientHello in them.
 #[derive(Debug, Default)]
 pub struct HelloReader {
     raw: Vec<u8>,
+    records: Records,
+    options: HelloOptions,
 }
 
 impl HelloReader {
-    /// A reader with no bytes; allocates nothing.
+    /// A reader with no bytes and the default options; allocates nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// A reader with no bytes; allocates nothing.
+    pub fn with_options(options: HelloOptions) -> Self {
+        Self { options, ..Self::default() }
+    }
+
     /// Takes the next bytes of the stream. After anything but [`Progress::Incomplete`] it must not
     /// be called again.
+    ///
+    /// All of `bytes` is kept, so how much one call brings is for the caller to bound.
     pub fn push(&mut self, bytes: &[u8]) -> Progress {
         self.raw.extend_from_slice(bytes);
-        Progress::Incomplete
+        match self.records.advance(&self.raw) {
+            Ok(None) => Progress::Incomplete,
+            Ok(Some(whole)) => match self.judge(whole) {
+                Ok(hello) => Progress::Hello(hello),
+                Err(refusal) => Progress::Refused(refusal),
+            },
+            Err(fault) => Progress::Refused(self.refusal(fault, None)),
+        }
     }
 
     /// Says that no more bytes come, and what that makes of the bytes so far.
+    ///
+    /// Bytes that do not begin like TLS are `not_tls` also when there were too few to say so before.
     pub fn stop(self, stopped: Stopped) -> Refusal {
+        let (got, announced) = self.records.gathered();
+        let detail = match announced {
+            _ if self.raw.is_empty() => "the device sent nothing".to_owned(),
+            Some(all) => format!("{got} of {all} bytes of the ClientHello had arrived"),
+            None => format!("only {} bytes had arrived", self.raw.len()),
+        };
         let reason = match stopped {
+            _ if self.raw.first().is_some_and(|first| *first != opening::HANDSHAKE) => {
+                Reason::NotTls
+            }
             Stopped::Deadline => Reason::HelloTimeout,
             Stopped::Closed => Reason::HelloCut,
         };
-        Refusal { reason, detail: String::new(), facts: None, first_bytes: Vec::new() }
+        self.refusal(Fault::new(reason, detail), None)
+    }
+
+    /// The version of the first TLS record, if the bytes begin like one: what an alert to a device
+    /// without a readable hello is framed with.
+    pub fn record_version(&self) -> Option<u16> {
+        opening::record_version(&self.raw)
     }
 
     /// Every byte pushed so far.
@@ -114,5 +185,36 @@ impl HelloReader {
     /// Every byte pushed, given away.
     pub fn into_raw(self) -> Vec<u8> {
         self.raw
+    }
+
+    fn judge(&self, whole: Whole) -> Result<Hello, Refusal> {
+        let body = records::body(&self.raw, whole);
+        let hello = ClientHello::read(&body).map_err(|fault| self.refusal(fault, None))?;
+        let mut facts = HelloFacts {
+            records: whole.records,
+            bytes: whole.end,
+            trailing_bytes: self.raw.len().saturating_sub(whole.end),
+            ..hello.facts()
+        };
+        if whole.surplus > 0 {
+            let detail = format!("{} bytes follow the ClientHello in its record", whole.surplus);
+            return Err(self.refusal(Fault::malformed(detail), Some(facts)));
+        }
+        match sni::read(&hello, self.options.underscore) {
+            Ok(named) => {
+                facts.notes.extend(named.note);
+                Ok(Hello { name: named.name, facts })
+            }
+            Err(fault) => Err(self.refusal(fault, Some(facts))),
+        }
+    }
+
+    fn refusal(&self, fault: Fault, facts: Option<HelloFacts>) -> Refusal {
+        let first_bytes = match fault.reason {
+            Reason::NotTls | Reason::Sslv2Hello => records::first_bytes(&self.raw).to_vec(),
+            _ => Vec::new(),
+        };
+        let Fault { reason, detail } = fault;
+        Refusal { reason, detail, facts: facts.map(Box::new), first_bytes }
     }
 }

@@ -1,0 +1,142 @@
+//! JA4, the fingerprint of a TLS client.
+//!
+//! Two devices with the same TLS stack have the same fingerprint, so a record tells a PLC from a
+//! laptop that took its address. It is recorded, never judged by: a client can choose its own.
+//!
+//! JA4 for TLS clients is by FoxIO and free under the BSD 3-Clause License; the notice is in the
+//! file NOTICE at the root of the repository. The other methods of the JA4+ family are not free and
+//! must not be added here.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use super::client_hello::{ALPN, SERVER_NAME, is_grease};
+
+/// What goes into the fingerprint; GREASE may still be in the lists of ciphers and extensions.
+#[derive(Clone, Debug)]
+pub(super) struct Fingerprinted<'a> {
+    pub(super) version: u16,
+    pub(super) ciphers: Vec<u16>,
+    /// Types, in the client's order.
+    pub(super) extensions: Vec<u16>,
+    /// The first protocol name offered.
+    pub(super) alpn: Option<&'a [u8]>,
+    /// In the client's order.
+    pub(super) signature_algorithms: Vec<u16>,
+}
+
+/// The three parts, joined by `_`.
+pub(super) fn fingerprint(hello: &Fingerprinted<'_>) -> String {
+    let ciphers = sorted(&hello.ciphers);
+    let extensions = sorted(&hello.extensions);
+    let [alpn_first, alpn_last] = alpn_ends(hello.alpn);
+    let named = if extensions.contains(&SERVER_NAME) { 'd' } else { 'i' };
+    let hashed: Vec<u16> =
+        extensions.iter().copied().filter(|kind| ![SERVER_NAME, ALPN].contains(kind)).collect();
+    format!(
+        "t{}{named}{:02}{:02}{alpn_first}{alpn_last}_{}_{}",
+        version(hello.version),
+        ciphers.len().min(99),
+        extensions.len().min(99),
+        hash(&ciphers, &[]),
+        hash(&hashed, &hello.signature_algorithms),
+    )
+}
+
+fn sorted(values: &[u16]) -> Vec<u16> {
+    let mut values: Vec<u16> = values.iter().copied().filter(|value| !is_grease(*value)).collect();
+    values.sort_unstable();
+    values
+}
+
+fn version(version: u16) -> &'static str {
+    match version {
+        0x0304 => "13",
+        0x0303 => "12",
+        0x0302 => "11",
+        0x0301 => "10",
+        0x0300 => "s3",
+        _ => "00",
+    }
+}
+
+/// First and last character of the protocol name; of its hexadecimal form when one of them is not a
+/// letter or digit.
+fn alpn_ends(alpn: Option<&[u8]>) -> [char; 2] {
+    let Some((first, last)) = alpn.and_then(|name| name.first().zip(name.last())) else {
+        return ['0', '0'];
+    };
+    if first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric() {
+        return [char::from(*first), char::from(*last)];
+    }
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    [digit(first >> 4), digit(last & 0x0f)]
+}
+
+/// The first twelve digits of SHA-256 over the values, and the ordered ones behind an underscore;
+/// zeros when there are no values.
+fn hash(values: &[u16], ordered: &[u16]) -> String {
+    if values.is_empty() {
+        return "000000000000".into();
+    }
+    let mut text = joined(values);
+    if !ordered.is_empty() {
+        text.push('_');
+        text.push_str(&joined(ordered));
+    }
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(6).fold(String::with_capacity(12), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+fn joined(values: &[u16]) -> String {
+    let mut text = String::with_capacity(values.len() * 5);
+    for value in values {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        let _ = write!(text, "{value:04x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_of_the_protocol_name() {
+        let cases: [(Option<&[u8]>, [char; 2]); 8] = [
+            (None, ['0', '0']),
+            (Some(b""), ['0', '0']),
+            (Some(b"h2"), ['h', '2']),
+            (Some(b"http/1.1"), ['h', '1']),
+            (Some(b"x"), ['x', 'x']),
+            (Some(&[0xab]), ['a', 'b']),
+            (Some(&[0xab, 0xcd]), ['a', 'd']),
+            (Some(&[0x30, 0xab]), ['3', 'b']),
+        ];
+        for (alpn, expected) in cases {
+            assert_eq!(alpn_ends(alpn), expected, "{alpn:02x?}");
+        }
+    }
+
+    #[test]
+    fn counts_stop_at_99_and_empty_lists_are_zeros() {
+        let mut hello = Fingerprinted {
+            version: 0x0300,
+            ciphers: (0..120).collect(),
+            extensions: (1..=100).collect(),
+            alpn: None,
+            signature_algorithms: Vec::new(),
+        };
+        assert!(fingerprint(&hello).starts_with("ts3i999900_"));
+        hello.ciphers = vec![0x1a1a];
+        hello.extensions.clear();
+        hello.version = 0x7f1c;
+        assert_eq!(fingerprint(&hello), "t00i000000_000000000000_000000000000");
+    }
+}

@@ -1,8 +1,17 @@
 //! The verdict: which device may reach which name on which port.
 //!
 //! Pure: a [`Policy`] is compiled from a [`Site`] once, and judging is a function of device, name,
-//! port and policy. Only this module can make a [`Grant`].
+//! port and policy. Only this module can make a [`Grant`], and it makes one only for a name that the
+//! configuration lists, or that the catalogue derives from what it lists.
 
+pub mod catalogue;
+mod devices;
+mod expect;
+mod explain;
+mod names;
+mod refusal;
+
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,6 +20,13 @@ use ipnet::Ipv4Net;
 use crate::config::{MacAddr, Site};
 use crate::name::ServerName;
 use crate::reason::Reason;
+
+use devices::{Devices, Permits, Who};
+use names::{Admission, Names};
+use refusal::SiteFacts;
+
+pub use expect::{FailedExpectation, Got};
+pub use explain::Step;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,32 +124,122 @@ pub struct ExactName {
 #[derive(Debug)]
 pub struct Policy {
     hash: Arc<str>,
+    names: Names,
+    devices: Devices,
+    /// Ids of the `[endpoint.*]` tables; the index is the bit in [`Permits`].
+    tables: Box<[Arc<str>]>,
+    /// `policy.default`; `None` where it is empty.
+    default: Option<Permits>,
+    default_rule: Arc<str>,
+    facts: SiteFacts,
 }
 
 impl Policy {
     /// Compiles the policy of a site.
     pub fn compile(site: &Site) -> Self {
-        Self { hash: Arc::from(site.hash.as_str()) }
+        let tables: Box<[_]> = site.endpoints.iter().map(|table| Arc::clone(&table.id)).collect();
+        let bits: HashMap<_, _> =
+            tables.iter().enumerate().map(|(bit, id)| (Arc::clone(id), bit)).collect();
+        let default = &site.policy.default;
+        Self {
+            hash: Arc::from(site.hash.as_str()),
+            names: Names::compile(site),
+            devices: Devices::compile(site, &bits),
+            default: (!default.is_empty()).then(|| Permits::new(&bits, default)),
+            default_rule: Arc::from("policy.default"),
+            facts: SiteFacts::new(site),
+            tables,
+        }
     }
 
-    /// Judges a flow.
+    /// Judges a flow: who asks, then the name, then the port, then whether this device may.
+    ///
+    /// Allocates nothing where it allows.
     pub fn judge(&self, asking: Asking, name: &ServerName, port: u16) -> Verdict {
-        let _ = (asking, name, port);
-        todo!()
+        let who = self.devices.identify(asking);
+        Verdict { identity: who.identity(), outcome: self.outcome(asking, &who, name, port) }
+    }
+
+    /// Judges a granted flow again, under a later policy.
+    ///
+    /// The endpoint of the new grant may have other networks than the old one's: whether the address
+    /// that was dialled still lies in them is for the caller to look at.
+    ///
+    /// # Errors
+    /// The refusal, where the permission is withdrawn.
+    pub fn grant_again(&self, asking: Asking, grant: &Grant) -> Result<Grant, Denial> {
+        self.judge(asking, &grant.name, grant.port).outcome
+    }
+
+    /// Whether a granted flow would be granted by this policy as well.
+    pub fn still_grants(&self, asking: Asking, grant: &Grant) -> bool {
+        self.grant_again(asking, grant).is_ok()
     }
 
     /// The ports to intercept: those of all endpoints, sorted, without duplicates.
     pub fn ports(&self) -> &[u16] {
-        &[]
+        self.names.ports()
     }
 
-    /// The names that are allowed exactly.
+    /// The names that are allowed exactly. A name of two tables is listed with each.
     pub fn exact_names(&self) -> &[ExactName] {
-        &[]
+        self.names.listed()
     }
 
     /// The configuration's hash, which names this policy in records.
     pub fn hash(&self) -> &Arc<str> {
         &self.hash
     }
+
+    fn outcome(
+        &self,
+        asking: Asking,
+        who: &Who<'_>,
+        name: &ServerName,
+        port: u16,
+    ) -> Result<Grant, Denial> {
+        let standing = self.standing(asking, who)?;
+        match self.names.admit(name, standing.permits, port) {
+            Admission::Granted(rule) => Ok(Grant {
+                endpoint: Arc::clone(&rule.endpoint),
+                name: name.clone(),
+                port,
+                rule: Arc::clone(standing.rule),
+            }),
+            Admission::NotPermitted(rule) => {
+                Err(refusal::permission(rule, standing.rule, standing.device))
+            }
+            Admission::WrongPort(rule) => Err(refusal::port(&self.names, name, rule, port)),
+            Admission::NoName => Err(self.facts.name(name)),
+        }
+    }
+
+    /// What the one who asks may use at all.
+    fn standing<'p>(&'p self, asking: Asking, who: &Who<'p>) -> Result<Standing<'p>, Denial> {
+        match (who, &self.default) {
+            (Who::Listed(device, _), _) => Ok(Standing {
+                permits: &device.permits,
+                rule: &device.rule,
+                device: Some(&device.name),
+            }),
+            (Who::Unlisted, Some(permits)) => {
+                Ok(Standing { permits, rule: &self.default_rule, device: None })
+            }
+            (Who::Unlisted, None) => Err(refusal::unknown()),
+            (Who::Outside, _) => Err(refusal::outside(asking)),
+            (Who::Contradiction(device, what), _) => {
+                Err(refusal::contradiction(asking, device, *what))
+            }
+        }
+    }
 }
+
+/// What a device may use, and by which rule.
+struct Standing<'p> {
+    permits: &'p Permits,
+    rule: &'p Arc<str>,
+    device: Option<&'p str>,
+}
+
+#[cfg(test)]
+mod tests;

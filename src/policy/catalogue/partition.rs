@@ -1,0 +1,104 @@
+//! AWS partitions: which region lies in which, and under which domains its names are.
+
+/// One AWS partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Partition {
+    /// `aws`
+    Commercial,
+    /// `aws-cn`
+    China,
+    /// `aws-us-gov`
+    GovCloud,
+    /// `aws-eusc`
+    EuropeanSovereign,
+}
+
+impl Partition {
+    /// All of them.
+    pub(super) const ALL: &'static [Self] =
+        &[Self::Commercial, Self::China, Self::GovCloud, Self::EuropeanSovereign];
+
+    /// The partition of a region, by the region's prefix; `None` where the text is no region of a
+    /// partition that the catalogue knows.
+    pub(crate) fn of_region(region: &str) -> Option<Self> {
+        // Air-gapped partitions have domains of their own and no PrivateLink facts to go by.
+        if !is_region(region) || region.contains("-iso") {
+            return None;
+        }
+        Some(match region {
+            r if r.starts_with("cn-") => Self::China,
+            r if r.starts_with("us-gov-") => Self::GovCloud,
+            r if r.starts_with("eusc-") => Self::EuropeanSovereign,
+            _ => Self::Commercial,
+        })
+    }
+
+    /// The domain behind `{main}`.
+    pub(super) const fn main(self) -> &'static str {
+        match self {
+            Self::Commercial | Self::GovCloud => "amazonaws.com",
+            Self::China => "amazonaws.com.cn",
+            Self::EuropeanSovereign => "amazonaws.eu",
+        }
+    }
+
+    /// The domain behind `{dual}`, of dual-stack names.
+    pub(super) const fn dual(self) -> &'static str {
+        match self {
+            Self::Commercial | Self::GovCloud => "api.aws",
+            Self::China => "api.amazonwebservices.com.cn",
+            Self::EuropeanSovereign => "api.amazonwebservices.eu",
+        }
+    }
+
+    /// The domain behind `{on}`, of dual-stack ECR registries, where the partition has one.
+    pub(super) const fn on(self) -> Option<&'static str> {
+        match self {
+            Self::Commercial | Self::GovCloud => Some("on.aws"),
+            Self::China => Some("on.amazonwebservices.com.cn"),
+            Self::EuropeanSovereign => None,
+        }
+    }
+}
+
+/// Whether a text is written as a region is: `eu-central-1`, `us-gov-west-1`, `eusc-de-east-1`.
+fn is_region(text: &str) -> bool {
+    let Some((area, number)) = text.rsplit_once('-') else { return false };
+    let mut words = area.split('-');
+    let first_fits =
+        words.next().is_some_and(|word| (2..=4).contains(&word.len()) && is_word(word));
+    let mut rest = 0;
+    let rest_fits = words.inspect(|_| rest += 1).all(is_word);
+    let number_fits = (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+    first_fits && rest_fits && rest > 0 && number_fits
+}
+
+fn is_word(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_lies_in_one_partition() {
+        for (region, partition) in [
+            ("eu-central-1", Some(Partition::Commercial)),
+            ("ap-southeast-5", Some(Partition::Commercial)),
+            ("cn-north-1", Some(Partition::China)),
+            ("us-gov-west-1", Some(Partition::GovCloud)),
+            ("eusc-de-east-1", Some(Partition::EuropeanSovereign)),
+            ("us-iso-east-1", None),
+            ("dualstack", None),
+            ("eu-central", None),
+            ("eu-1", None),
+            ("eu-central-x", None),
+            ("-central-1", None),
+            ("1-2-3", None),
+            ("", None),
+        ] {
+            assert_eq!(Partition::of_region(region), partition, "{region}");
+        }
+    }
+}

@@ -266,3 +266,33 @@ fn clamp(text: &str, span: &Span) -> Span {
     let end = text.ceil_char_boundary(span.end.min(text.len())).max(start);
     start..end
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::reversed_empty_ranges)]
+    fn no_place_is_outside_of_the_text() {
+        let text = "a = \"ä\"\n";
+        for span in [0..100, 50..60, 6..6, 6..7, 5..6, 9..3, usize::MAX..0, 0..usize::MAX] {
+            let problem = Problem::at(span.clone(), "wrong").also(span.clone(), "here");
+            let problems = Problems::new("f", text, Severity::Error, vec![problem]);
+            for problem in problems.iter() {
+                let place = problem.span.clone().expect("a place");
+                assert!(text.get(place.clone()).is_some(), "{span:?} became {place:?}");
+            }
+            assert!(problems.render(Style::Plain).contains("wrong"));
+            assert!(problems.render(Style::Colour).contains("wrong"));
+        }
+    }
+
+    #[test]
+    fn one_mistake_is_told_once_and_in_the_files_order() {
+        let list = vec![Problem::at(4..5, "b"), Problem::at(0..1, "a"), Problem::at(4..5, "b")];
+        let problems = Problems::new("f", "a = 1\n", Severity::Warning, list);
+        let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(messages, ["a", "b"]);
+        assert!(problems.to_string().starts_with("warning: a"));
+    }
+}

@@ -207,8 +207,20 @@ fn services_and_their_tables_are_one_to_one() {
     assert_eq!(Service::from_key("historian"), Service::Custom);
 }
 
+/// Nothing is lost in a large file (and quadratic work would be felt here).
+#[test]
+fn a_large_file_of_mistakes_is_judged() {
+    let mut text = MINIMAL.to_owned();
+    text.push_str(&"[[device]]\nname = \"press\"\naddress = \"10.11.0.1\"\n".repeat(10_000));
+    text.push_str(&"[[expect]]\ndevice = \"press-1\"\n".repeat(1_000));
+    let problems = config::parse(&text, "f").expect_err("mistakes");
+    assert!(problems.len() > 40_000, "{}", problems.len());
+    assert_eq!(problems.to_json().as_array().map(Vec::len), Some(problems.len()));
+    assert!(config::parse(&"a =\n".repeat(50_000), "f").expect_err("no values").len() >= 50_000);
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {

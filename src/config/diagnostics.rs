@@ -118,6 +118,7 @@ pub enum Severity {
 pub struct Problems {
     file: String,
     text: String,
+    lines: Lines,
     severity: Severity,
     list: Vec<Problem>,
 }
@@ -130,7 +131,8 @@ impl Problems {
         }
         list.sort_by_key(|problem| problem.span.as_ref().map(|span| (span.start, span.end)));
         list.dedup();
-        Self { file: file.to_owned(), text: text.to_owned(), severity, list }
+        let lines = Lines::of(text);
+        Self { file: file.to_owned(), text: text.to_owned(), lines, severity, list }
     }
 
     /// How many there are.
@@ -156,7 +158,9 @@ impl Problems {
     /// Line and column of a problem, both from 1, the column in characters; (1, 1) for a problem
     /// without a place.
     pub fn position(&self, problem: &Problem) -> (usize, usize) {
-        problem.span.as_ref().map_or((1, 1), |span| position(&self.text, span.start))
+        let Some(span) = &problem.span else { return (1, 1) };
+        let before = self.text.get(self.lines.start(span.start)..span.start).unwrap_or_default();
+        (self.lines.line(span.start), before.chars().count() + 1)
     }
 
     /// Every problem with its lines of the file, a caret, and the remedy.
@@ -219,19 +223,18 @@ impl Problems {
     ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
         let first = also.map_or(span.start, |(second, _)| span.start.min(second.start));
         let last = also.map_or(span.end, |(second, _)| span.end.max(second.end));
-        let from = self.text.get(..first).and_then(|t| t.rfind('\n')).map_or(0, |at| at + 1);
+        let from = self.lines.start(first);
         let rest = self.text.get(last..).unwrap_or_default();
         let to = rest.find('\n').map_or(self.text.len(), |at| last + at + 1);
         let lines = self.text.get(from..to).unwrap_or_default();
         let shift = |span: &Span| span.start - from..span.end - from;
-        let (line, _) = position(&self.text, from);
         let primary = AnnotationKind::Primary.span(shift(span));
         let second = also.map(|(second, label)| {
             AnnotationKind::Context.span(shift(second)).label(label.as_str())
         });
         Snippet::source(lines)
             .path(self.file.as_str())
-            .line_start(line)
+            .line_start(self.lines.line(from))
             .annotation(primary)
             .annotations(second)
     }
@@ -252,17 +255,59 @@ impl fmt::Debug for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Line and column (from 1, in characters) of a byte offset.
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
-    let start = before.rfind('\n').map_or(0, |at| at + 1);
-    let column = before.get(start..).unwrap_or_default().chars().count() + 1;
-    (line, column)
+/// Where lines begin: a file of nothing but mistakes is still judged in linear time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(super) fn of(text: &str) -> Self {
+        let after = text.bytes().zip(1..).filter(|(byte, _)| *byte == b'\n');
+        Self(std::iter::once(0).chain(after.map(|(_, next)| next)).collect())
+    }
+
+    /// The line of a byte offset, from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
+
+    /// Where that line begins.
+    pub(super) fn start(&self, offset: usize) -> usize {
+        self.0.get(self.line(offset).saturating_sub(1)).copied().unwrap_or_default()
+    }
 }
 
 fn clamp(text: &str, span: &Span) -> Span {
     let start = text.floor_char_boundary(span.start);
     let end = text.ceil_char_boundary(span.end.min(text.len())).max(start);
     start..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::reversed_empty_ranges)]
+    fn no_place_is_outside_of_the_text() {
+        let text = "a = \"ä\"\n";
+        for span in [0..100, 50..60, 6..6, 6..7, 5..6, 9..3, usize::MAX..0, 0..usize::MAX] {
+            let problem = Problem::at(span.clone(), "wrong").also(span.clone(), "here");
+            let problems = Problems::new("f", text, Severity::Error, vec![problem]);
+            for problem in problems.iter() {
+                let place = problem.span.clone().expect("a place");
+                assert!(text.get(place.clone()).is_some(), "{span:?} became {place:?}");
+            }
+            assert!(problems.render(Style::Plain).contains("wrong"));
+            assert!(problems.render(Style::Colour).contains("wrong"));
+        }
+    }
+
+    #[test]
+    fn one_mistake_is_told_once_and_in_the_files_order() {
+        let list = vec![Problem::at(4..5, "b"), Problem::at(0..1, "a"), Problem::at(4..5, "b")];
+        let problems = Problems::new("f", "a = 1\n", Severity::Warning, list);
+        let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(messages, ["a", "b"]);
+        assert!(problems.to_string().starts_with("warning: a"));
+    }
 }

@@ -12,6 +12,7 @@ mod suggest;
 mod unsupported;
 mod values;
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
@@ -23,7 +24,7 @@ use toml::de::DeTable;
 pub use diagnostics::{Problem, Problems, Severity, Span, Style};
 pub use site::*;
 
-use diagnostics::{Certainty, Report, position};
+use diagnostics::{Certainty, Lines, Report};
 use reader::Table;
 use sections::Draft;
 
@@ -77,11 +78,12 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Problems> {
     let (document, syntax) = DeTable::parse_recoverable(text);
     let end = text.trim_end().len();
     let root = Table::root(document.get_ref(), end..end, &report);
-    let draft = Draft::read(root, text, &report);
+    let lines = Lines::of(text);
+    let draft = Draft::read(root, &lines, &report);
     unsupported::check(&draft, &report);
     let (mut errors, warnings) = report.into_parts();
     if !syntax.is_empty() {
-        errors = with_syntax_errors(text, &syntax, errors);
+        errors = with_syntax_errors(text, &lines, &syntax, errors);
     }
     let problems = |errors| Problems::new(file_name, text, Severity::Error, errors);
     if !errors.is_empty() {
@@ -108,15 +110,16 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// The syntax errors, and of the others those that are true whatever the syntax errors hide.
 fn with_syntax_errors(
     text: &str,
+    lines: &Lines,
     syntax: &[toml::de::Error],
     errors: Vec<Problem>,
 ) -> Vec<Problem> {
-    let mut all = syntax_errors(text, syntax);
+    let mut all = syntax_errors(text, lines, syntax);
     let readable = all.iter().filter(|problem| problem.message == UNCLOSED_LIST);
     let readable = readable.filter_map(|problem| problem.span.as_ref()).map(|span| span.start);
     let readable = readable.min().unwrap_or(text.len());
-    let line = |problem: &Problem| problem.span.as_ref().map(|span| position(text, span.start).0);
-    let broken: Vec<_> = all.iter().map(line).collect();
+    let line = |problem: &Problem| problem.span.as_ref().map(|span| lines.line(span.start));
+    let broken: HashSet<_> = all.iter().map(line).collect();
     let sure = errors.into_iter().filter(|problem| {
         problem.certainty == Certainty::Local
             && !broken.contains(&line(problem))
@@ -128,7 +131,7 @@ fn with_syntax_errors(
 
 /// One problem for each line that cannot be read. A list that is not closed takes in the rest of the
 /// file, and what the parser says about that rest is noise: the list is named, and nothing after it.
-fn syntax_errors(text: &str, syntax: &[toml::de::Error]) -> Vec<Problem> {
+fn syntax_errors(text: &str, lines: &Lines, syntax: &[toml::de::Error]) -> Vec<Problem> {
     let start = |error: &toml::de::Error| error.span().map_or(text.len(), |span| span.start);
     let mut sorted: Vec<_> = syntax.iter().collect();
     sorted.sort_by_key(|error| start(error));
@@ -136,13 +139,14 @@ fn syntax_errors(text: &str, syntax: &[toml::de::Error]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut last_line = 0;
     for error in sorted {
-        let (line, column) = position(text, start(error));
+        let line = lines.line(start(error));
+        let first = start(error) == lines.start(start(error));
         if line == last_line {
             continue;
         }
         last_line = line;
         let swallows = error.message().contains("missing comma between array elements");
-        if unclosed && swallows && column == 1 {
+        if unclosed && swallows && first {
             let span = error.span().unwrap_or(text.len()..text.len());
             let problem = Problem::at(span, UNCLOSED_LIST);
             problems.push(problem.help("end it with `]`; the rest of the file is read after that"));

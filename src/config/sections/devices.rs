@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::diagnostics::{Problem, Report, Span, position};
+use crate::config::diagnostics::{Lines, Problem, Report, Span};
 use crate::config::reader::{At, Table};
 use crate::config::values::{self, shown};
 use crate::config::{DeviceEntry, Expectation, ExpectedVerdict, MacAddr, suggest};
@@ -29,7 +29,7 @@ type Seen<T> = HashMap<T, Span>;
 impl Draft {
     pub(super) fn read(
         root: &mut Table<'_>,
-        text: &str,
+        lines: &Lines,
         network: &network::Draft,
         endpoints: &endpoint::Draft,
         report: &Report,
@@ -45,7 +45,7 @@ impl Draft {
             draft.read_device(table, network, endpoints, report);
         }
         for table in root.tables("expect") {
-            draft.read_expectation(table, text, report);
+            draft.read_expectation(table, lines, report);
         }
         draft
     }
@@ -99,8 +99,8 @@ impl Draft {
         });
     }
 
-    fn read_expectation(&mut self, mut table: Table<'_>, text: &str, report: &Report) {
-        let (line, _) = position(text, table.header.start);
+    fn read_expectation(&mut self, mut table: Table<'_>, lines: &Lines, report: &Report) {
+        let line = lines.line(table.header.start);
         let device = table.required("device", "\"press-3\"").and_then(|value| value.text());
         let name = table
             .required("name", "\"historian.corp.example\"")

@@ -11,7 +11,7 @@ mod policy;
 mod service;
 
 use super::Site;
-use super::diagnostics::Report;
+use super::diagnostics::{Lines, Report};
 use super::reader::Table;
 
 pub(super) use policy::ModeWord;
@@ -28,12 +28,12 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Reads every table of the file and reports what is left over.
-    pub(super) fn read(mut root: Table<'_>, text: &str, report: &Report) -> Self {
+    pub(super) fn read(mut root: Table<'_>, lines: &Lines, report: &Report) -> Self {
         let network = network::Draft::read(&mut root, report);
         let service = service::Draft::read(&mut root, report);
         let endpoints = endpoint::Draft::read(&mut root, &network, &service, report);
         let policy = policy::Draft::read(&mut root, &endpoints, report);
-        let entries = devices::Draft::read(&mut root, text, &network, &endpoints, report);
+        let entries = devices::Draft::read(&mut root, lines, &network, &endpoints, report);
         root.finish();
         Self { network, endpoints, policy, entries, service }
     }

@@ -103,3 +103,23 @@ fn from_toml(datetime: Datetime) -> Option<OffsetDateTime> {
     let instant = OffsetDateTime::new_in_offset(date, time.ok()?, offset);
     instant.checked_to_offset(UtcOffset::UTC)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_moment_in_every_spelling() {
+        let expected = OffsetDateTime::from_unix_timestamp(1_896_112_800).expect("a moment");
+        for text in
+            ["2030-01-31T18:00:00Z", "2030-01-31 19:00:00+01:00", "2030-01-31T12:30:00.0-05:30"]
+        {
+            let read = from_toml(text.parse().expect("TOML takes it")).expect("one moment");
+            assert_eq!(read, expected, "{text}");
+            assert_eq!(read.offset(), UtcOffset::UTC);
+        }
+        for text in ["2030-01-31T18:00:00", "2030-01-31", "18:00:00"] {
+            assert_eq!(from_toml(text.parse().expect("TOML takes it")), None, "{text}");
+        }
+    }
+}

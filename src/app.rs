@@ -40,7 +40,9 @@ pub enum StartError {
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     /// A device interface that is not there.
-    #[error("the device interface {name} does not exist (there are: {present}); correct [devices] interfaces or bring it up")]
+    #[error(
+        "the device interface {name} does not exist (there are: {present}); correct [devices] interfaces or bring it up"
+    )]
     NoInterface {
         /// The interface.
         name: InterfaceName,
@@ -422,8 +424,7 @@ fn check_device_interfaces<'a>(
     site: &Site,
     links: impl Iterator<Item = &'a netlink::Link>,
 ) -> Result<(), StartError> {
-    let present: Vec<&str> =
-        links.flat_map(|link| link.names.iter().map(String::as_str)).collect();
+    let present: Vec<&str> = links.flat_map(|link| link.names.iter().map(String::as_str)).collect();
     for name in &site.devices.interfaces {
         if !present.contains(&name.as_str()) {
             let present = present.join(", ");

@@ -187,12 +187,18 @@ fn problems(report: &Report) -> Vec<Problem> {
         problems.push(Problem { code: code.to_owned(), sentence, remedy: remedy.to_owned() });
     };
     if let Some(failure) = &report.audit.failure {
-        let sentence = format!("The audit log cannot be written ({failure}); new flows are refused.");
+        let sentence =
+            format!("The audit log cannot be written ({failure}); new flows are refused.");
         add(Reason::AuditUnavailable.code(), sentence, Reason::AuditUnavailable.remedy());
     }
     if !report.rules.intact {
-        let sentence = "The gate's nftables rules are damaged and could not be restored.".to_owned();
-        add("rules_damaged", sentence, "Look at the log of sluicegate; restore with `sluicegate nft apply`.");
+        let sentence =
+            "The gate's nftables rules are damaged and could not be restored.".to_owned();
+        add(
+            "rules_damaged",
+            sentence,
+            "Look at the log of sluicegate; restore with `sluicegate nft apply`.",
+        );
     }
     if !report.tunnels.iter().any(|tunnel| tunnel.up) {
         add(
@@ -204,7 +210,11 @@ fn problems(report: &Report) -> Vec<Problem> {
     for tunnel in report.tunnels.iter().filter(|tunnel| !tunnel.up) {
         let state = if tunnel.present { "is down" } else { "does not exist" };
         let sentence = format!("The tunnel interface {} {state}.", tunnel.interface);
-        add("tunnel_interface_down", sentence, "Bring the interface up, or correct [tunnel] interfaces.");
+        add(
+            "tunnel_interface_down",
+            sentence,
+            "Bring the interface up, or correct [tunnel] interfaces.",
+        );
     }
     for resolver in report.resolvers.iter().filter(|resolver| !resolver.healthy) {
         let error = resolver.last_error.as_deref().unwrap_or("no answer");

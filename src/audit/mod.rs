@@ -164,6 +164,9 @@ impl Audit {
         todo!()
     }
 
+    /// Counts.
+    pub fn count_unrecorded(&self) {}
+
     /// How the log is doing.
     pub fn status(&self) -> AuditStatus {
         todo!()

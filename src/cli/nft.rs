@@ -34,7 +34,9 @@ pub(super) fn run(options: &Options) -> ExitCode {
             print(&render::text(plan));
             ExitCode::SUCCESS
         }),
-        Action::Apply(config) => with_plan(config, |plan| finish(block_on(intercept::set_up(plan)))),
+        Action::Apply(config) => {
+            with_plan(config, |plan| finish(block_on(intercept::set_up(plan))))
+        }
         Action::Verify(config) => with_plan(config, verify),
         Action::Clear => finish(block_on(intercept::clear())),
     }

@@ -38,11 +38,13 @@ pub(super) fn run(options: &Options) -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         let running = app::build(site, &options.config.path).await?;
-        running.serve(|| {
-            tracing::info!("the gate is ready");
-            // Without a service manager there is nobody to tell.
-            let _ = sd_notify::notify(&[NotifyState::Ready]);
-        }).await
+        running
+            .serve(|| {
+                tracing::info!("the gate is ready");
+                // Without a service manager there is nobody to tell.
+                let _ = sd_notify::notify(&[NotifyState::Ready]);
+            })
+            .await
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -80,13 +80,9 @@ pub fn clear() -> Result<(), NftError> {
 /// nft cannot be run or may not read.
 pub fn verify(plan: &Plan) -> Result<Verified, NftError> {
     let Some(listed) = list()? else { return Ok(Verified::Absent) };
-    let wanted: Vec<String> = plan
-        .objects()
-        .into_iter()
-        .filter_map(|object| serde_json::to_value(object).ok())
-        .map(canonical_line)
-        .collect();
-    let found: Vec<String> = listed.into_iter().map(canonical_line).collect();
+    let wanted = plan.objects().into_iter().filter_map(|object| serde_json::to_value(object).ok());
+    let wanted = canonical_lines(wanted.collect());
+    let found = canonical_lines(listed);
     let mut differences = Vec::new();
     for line in wanted.iter().filter(|line| !found.contains(line)) {
         differences.push(format!("- {line}"));
@@ -94,11 +90,8 @@ pub fn verify(plan: &Plan) -> Result<Verified, NftError> {
     for line in found.iter().filter(|line| !wanted.contains(line)) {
         differences.push(format!("+ {line}"));
     }
-    let order = |lines: &[String]| -> Vec<String> {
-        lines.iter().filter(|line| line.starts_with("{\"rule\"")).cloned().collect()
-    };
-    if differences.is_empty() && order(&wanted) != order(&found) {
-        differences.push("+ the rules are in another order".to_owned());
+    if differences.is_empty() && wanted != found {
+        differences.push("+ the rules of a chain are in another order".to_owned());
     }
     Ok(if differences.is_empty() { Verified::Same } else { Verified::Different(differences) })
 }
@@ -157,6 +150,22 @@ fn list() -> Result<Option<Vec<Value>>, NftError> {
         .map_err(|error| explain(NftablesError::NftInvalidJson(error), "listing the table"))?;
     let objects = document["nftables"].as_array().cloned().unwrap_or_default();
     Ok(Some(objects.into_iter().filter(|object| object.get("metainfo").is_none()).collect()))
+}
+
+/// The objects as text, sorted but for the rules of one chain, whose order is their meaning.
+fn canonical_lines(objects: Vec<Value>) -> Vec<String> {
+    let mut keyed: Vec<(Option<String>, String)> = objects
+        .into_iter()
+        .map(|object| {
+            let chain = object["rule"]["chain"].as_str().map(str::to_owned);
+            (chain, canonical_line(object))
+        })
+        .collect();
+    keyed.sort_by(|(a, a_line), (b, b_line)| match (a, b) {
+        (None, None) => a_line.cmp(b_line),
+        _ => a.cmp(b),
+    });
+    keyed.into_iter().map(|(_, line)| line).collect()
 }
 
 /// One object as text that is equal for equal rules: without handles and counts, keys in order,

@@ -17,7 +17,8 @@ use super::tracker::{Cut, Registered};
 use crate::audit::{
     DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, RuleFacts, Slot, TrafficFacts,
 };
-use crate::hello::{Hello, HelloReader, Progress, Refusal, Stopped, alert_for};
+use crate::hello::alert::{Alert, alert_for};
+use crate::hello::{Hello, HelloReader, Progress, Refusal, Stopped};
 use crate::intercept::Intercepted;
 use crate::net::socket::reset_on_close;
 use crate::policy::{Asking, Grant};
@@ -52,15 +53,7 @@ struct Stop {
     reason: Reason,
     detail: Option<String>,
     remedy: Option<String>,
-    alert: Option<(u8, [u8; 7])>,
-    /// The Open record is written, so the end is a failure, not a refusal.
-    opened: Opened,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Opened {
-    No,
-    Yes,
+    alert: Option<Alert>,
 }
 
 /// A flow that is connected; the endpoint has the hello.
@@ -71,12 +64,11 @@ struct Ready {
 
 async fn live(shared: &Shared, intercepted: Intercepted, slot: Slot, registered: &Registered) {
     let Intercepted { stream: device, device: from, dialled } = intercepted;
-    let mut record = slot.begin(
-        DeviceFacts { address: from.0, mac: None, name: None, identity: "none" },
-        dialled.0,
-    );
+    let mut record = slot
+        .begin(DeviceFacts { address: from.0, mac: None, name: None, identity: "none" }, dialled.0);
     // Set-up state lives in its own box, which is gone when the relay begins.
-    let setting_up = Box::pin(set_up(shared, &device, from.0, dialled.0.port(), &mut record, registered));
+    let setting_up =
+        Box::pin(set_up(shared, &device, from.0, dialled.0.port(), &mut record, registered));
     match setting_up.await {
         Ok(ready) => carry(shared, &device, ready, record, registered).await,
         Err(stop) => refuse(shared, device, record, stop).await,
@@ -97,9 +89,9 @@ async fn set_up(
     let (hello, raw) = until_cut(registered, read_hello(shared, device, record)).await??;
     let rules = shared.rules.now();
     let asking = Asking { address: from.ip(), mac: None };
-    let version = hello.facts.legacy_version;
-    let grant = judge(&rules, asking, &hello, port, record)
-        .map_err(|stop| stop.with_alert(version))?;
+    let version = Some(hello.facts.legacy_version);
+    let grant =
+        judge(&rules, asking, &hello, port, record).map_err(|stop| stop.with_alert(version))?;
     registered.granted(asking, &grant);
     let connecting = connect(shared, &rules, &grant, record);
     let dialed = until_cut(registered, connecting)
@@ -110,11 +102,7 @@ async fn set_up(
     // The hello is small and the socket is new: it fits the send buffer at once.
     if let Err(error) = endpoint.write_all(&raw).await {
         let detail = format!("the endpoint closed before it had the hello: {error}");
-        return Err(Stop {
-            detail: Some(detail),
-            opened: Opened::Yes,
-            ..Stop::new(Reason::EndpointUnreachable)
-        });
+        return Err(Stop { detail: Some(detail), ..Stop::new(Reason::EndpointUnreachable) });
     }
     let bytes = Rc::new(FlowBytes::default());
     bytes.up.copied.set(raw.len() as u64);
@@ -135,7 +123,8 @@ async fn read_hello(
             Ok(Ok(())) => None,
         };
         if let Some(stopped) = stopped {
-            return Err(refused_hello(reader.stop(stopped), record));
+            let version = reader.record_version();
+            return Err(refused_hello(reader.stop(stopped), version, record));
         }
         let progress = {
             let mut scratch = shared.scratch.borrow_mut();
@@ -147,9 +136,14 @@ async fn read_hello(
             }
         };
         match progress {
-            None => return Err(refused_hello(reader.stop(Stopped::Closed), record)),
+            None => {
+                let version = reader.record_version();
+                return Err(refused_hello(reader.stop(Stopped::Closed), version, record));
+            }
             Some(Progress::Incomplete) => {}
-            Some(Progress::Refused(refusal)) => return Err(refused_hello(refusal, record)),
+            Some(Progress::Refused(refusal)) => {
+                return Err(refused_hello(refusal, reader.record_version(), record));
+            }
             Some(Progress::Hello(hello)) => {
                 record.set_hello(Some(&hello.name), &hello.facts);
                 return Ok((hello, reader.into_raw()));
@@ -158,14 +152,14 @@ async fn read_hello(
     }
 }
 
-fn refused_hello(refusal: Refusal, record: &mut FlowRecord) -> Stop {
+fn refused_hello(refusal: Refusal, heard: Option<u16>, record: &mut FlowRecord) -> Stop {
     if let Some(facts) = &refusal.facts {
         record.set_hello(None, facts);
     }
     if !refusal.first_bytes.is_empty() {
         record.set_first_bytes(&refusal.first_bytes);
     }
-    let version = refusal.facts.as_ref().map_or(TLS_1_2, |facts| facts.legacy_version);
+    let version = refusal.facts.as_ref().map(|facts| facts.legacy_version).or(heard);
     let detail = (!refusal.detail.is_empty()).then_some(refusal.detail);
     Stop { detail, ..Stop::new(refusal.reason) }.with_alert(version)
 }
@@ -239,7 +233,7 @@ async fn connect(
         Err(failed) => {
             rules.book.doubt(grant.name());
             let detail = Some(failed.detail);
-            Err(Stop { detail, opened: Opened::Yes, ..Stop::new(failed.reason) })
+            Err(Stop { detail, ..Stop::new(failed.reason) })
         }
     }
 }
@@ -286,16 +280,11 @@ async fn carry(
 
 async fn refuse(shared: &Shared, device: TcpStream, record: FlowRecord, stop: Stop) {
     shared.stats.denied(stop.reason);
-    let detail = stop.detail.as_deref();
-    match stop.opened {
-        Opened::Yes => record.fail(stop.reason, detail),
-        Opened::No => {
-            let description = stop.alert.map(|(description, _)| description);
-            record.refuse(stop.reason, detail, stop.remedy.as_deref(), description);
-        }
-    }
-    if let Some((_, alert)) = stop.alert {
-        say_goodbye(&device, &alert).await;
+    // A flow whose Open is written already is recorded as failed instead: the record knows.
+    let description = stop.alert.map(|alert| alert.description);
+    record.refuse(stop.reason, stop.detail.as_deref(), stop.remedy.as_deref(), description);
+    if let Some(alert) = stop.alert {
+        say_goodbye(&device, &alert.record).await;
     }
     reset_on_close(&device);
 }
@@ -355,10 +344,10 @@ fn traffic(bytes: &FlowBytes) -> TrafficFacts {
 
 impl Stop {
     fn new(reason: Reason) -> Self {
-        Self { reason, detail: None, remedy: None, alert: None, opened: Opened::No }
+        Self { reason, detail: None, remedy: None, alert: None }
     }
 
-    fn with_alert(mut self, version: u16) -> Self {
+    fn with_alert(mut self, version: Option<u16>) -> Self {
         self.alert = alert_for(self.reason, version);
         self
     }
@@ -367,4 +356,3 @@ impl Stop {
 /// From the accepted connection to the complete hello.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(1);
-const TLS_1_2: u16 = 0x0303;

@@ -76,13 +76,15 @@ impl DataThread {
         let stats = Arc::new(Stats::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let counted = Arc::clone(&stats);
-        let thread = std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
-            let local = LocalSet::new();
-            let outcome = runtime.block_on(local.run_until(run(listeners, options, counted, inbox)));
-            if let Err(error) = outcome {
-                tracing::error!(thread = index, %error, "a data thread could not work");
-            }
-        })?;
+        let thread =
+            std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
+                let local = LocalSet::new();
+                let outcome =
+                    runtime.block_on(local.run_until(run(listeners, options, counted, inbox)));
+                if let Err(error) = outcome {
+                    tracing::error!(thread = index, %error, "a data thread could not work");
+                }
+            })?;
         Ok(Self { commands, stats, thread })
     }
 
@@ -158,11 +160,7 @@ fn recheck(shared: &Shared, rules: &Rules) {
     }
 }
 
-async fn drain(
-    shared: &Shared,
-    patience: Duration,
-    inbox: &mut mpsc::UnboundedReceiver<Command>,
-) {
+async fn drain(shared: &Shared, patience: Duration, inbox: &mut mpsc::UnboundedReceiver<Command>) {
     let deadline = tokio::time::sleep(patience);
     tokio::pin!(deadline);
     loop {

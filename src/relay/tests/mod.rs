@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Engine, FlowBytes, RelayEnd, RelayPool, relay};
+use super::{Engine, FlowBytes, HALF_OPEN, RelayEnd, RelayPool, relay};
 
 mod ends;
 mod pipes;

@@ -3,12 +3,30 @@
 //! Forwards bytes unchanged and completely, in both directions, and the ends of streams as what they
 //! were: FIN as FIN, half-close as half-close, RST as RST. Never looks at the bytes, never buffers
 //! without bound, never reads from a side whose peer is blocked.
+//!
+//! Invariants:
+//! - A direction holds at most one read: up to 64 KiB copied, or what one splice put into a pipe.
+//!   It does not read again before that is delivered.
+//! - A pipe is borrowed from the thread's pool only while bytes are on their way through it.
+//! - A side's error is acted upon only after the bytes that came before it.
+//! - Everything belongs to one thread; there are no locks, and no atomics of our own, on the byte path.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+
+mod flow;
+mod half;
+mod pipe;
+mod pool;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub use flow::Relay;
+pub use pool::{RelayCounters, RelayPool};
 
 /// How streams are moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -22,18 +40,6 @@ pub enum Engine {
     Splice,
 }
 
-/// What a thread's relays share: pipes, the copy buffer, counters. One per data thread.
-#[derive(Debug)]
-pub struct RelayPool {}
-
-impl RelayPool {
-    /// A pool that holds at most `pipes` pipes.
-    pub fn new(engine: Engine, pipes: usize) -> Rc<Self> {
-        let _ = (engine, pipes);
-        Rc::new(Self {})
-    }
-}
-
 /// Bytes moved in one direction.
 #[derive(Debug, Default)]
 pub struct DirectionBytes {
@@ -44,6 +50,8 @@ pub struct DirectionBytes {
 }
 
 /// What a flow has moved so far; readable by the flow's tracker while the relay runs.
+///
+/// Counted when the receiving socket accepts the bytes, from what the kernel returned.
 #[derive(Debug, Default)]
 pub struct FlowBytes {
     /// Device to endpoint.
@@ -67,18 +75,22 @@ pub enum RelayEnd {
     ResetByEndpoint,
 }
 
-/// How long a flow may stand still after its first FIN.
+/// How long a flow may stand still after its first FIN, or the bytes of a side that reset wait for
+/// their receiver.
 pub const HALF_OPEN: Duration = Duration::from_secs(120);
 
 /// Moves bytes until both directions have ended. Dropping the future stops the relay and leaves the
 /// sockets to the caller; bytes may then be lost, which the caller makes visible by resetting both.
-/// On return after a reset both sockets are set to reset on close (`SO_LINGER` 0).
-pub async fn relay(
-    device: &TcpStream,
-    endpoint: &TcpStream,
-    pool: &Rc<RelayPool>,
-    bytes: &FlowBytes,
-) -> RelayEnd {
-    let _ = (device, endpoint, pool, bytes);
-    todo!()
+/// On return after a reset, or [`RelayEnd::Idle`], both sockets are set to reset on close
+/// (`SO_LINGER` 0).
+///
+/// Needs a current-thread runtime with I/O and time enabled, and `SIGPIPE` ignored (Rust's default):
+/// `splice(2)` has no flag against that signal.
+pub fn relay<'a>(
+    device: &'a TcpStream,
+    endpoint: &'a TcpStream,
+    pool: &'a Rc<RelayPool>,
+    bytes: &'a FlowBytes,
+) -> Relay<'a> {
+    Relay::new(device, endpoint, pool, bytes)
 }

@@ -17,7 +17,7 @@ use crate::name::ServerName;
 
 pub(crate) use partition::Partition;
 pub(super) use pattern::Blanks;
-use pattern::Matched;
+use pattern::{Located, Matched};
 pub(super) use services::LAYERS;
 
 /// What the catalogue knows about a name.
@@ -63,12 +63,13 @@ pub enum Kind {
 
 /// Finds the row of a name. Independent of any site.
 pub fn classify(name: &ServerName) -> Option<Classified<'_>> {
-    let text = name.as_str();
+    let name = Located::new(name.as_str());
     rows().find_map(|row| {
         let (form, found) = row
             .forms
             .iter()
-            .find_map(|form| form.matches(text, row.partitions).map(|found| (form, found)))?;
+            .filter_map(|form| Some((form, form.matches(&name)?)))
+            .find(|(_, found)| row.partitions.contains(&found.partition))?;
         Some(Classified {
             kind: row.kind(),
             row: row.key,

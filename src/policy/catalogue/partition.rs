@@ -32,31 +32,35 @@ impl Partition {
             _ => Self::Commercial,
         })
     }
+}
 
-    /// The domain behind `{main}`.
-    pub(super) const fn main(self) -> &'static str {
-        match self {
-            Self::Commercial | Self::GovCloud => "amazonaws.com",
-            Self::China => "amazonaws.com.cn",
-            Self::EuropeanSovereign => "amazonaws.eu",
-        }
-    }
+/// A family of domains, of which each partition has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Domain {
+    /// `{main}`
+    Main,
+    /// `{dual}`: dual-stack names.
+    Dual,
+    /// `{on}`: dual-stack ECR registries.
+    On,
+}
 
-    /// The domain behind `{dual}`, of dual-stack names.
-    pub(super) const fn dual(self) -> &'static str {
-        match self {
-            Self::Commercial | Self::GovCloud => "api.aws",
-            Self::China => "api.amazonwebservices.com.cn",
-            Self::EuropeanSovereign => "api.amazonwebservices.eu",
-        }
-    }
+impl Domain {
+    pub(super) const ALL: &'static [Self] = &[Self::Main, Self::Dual, Self::On];
 
-    /// The domain behind `{on}`, of dual-stack ECR registries, where the partition has one.
-    pub(super) const fn on(self) -> Option<&'static str> {
-        match self {
-            Self::Commercial | Self::GovCloud => Some("on.aws"),
-            Self::China => Some("on.amazonwebservices.com.cn"),
-            Self::EuropeanSovereign => None,
+    /// The domain in a partition, where it has one.
+    pub(super) const fn of(self, partition: Partition) -> Option<&'static str> {
+        use Partition::{China, Commercial, EuropeanSovereign, GovCloud};
+        match (self, partition) {
+            (Self::Main, Commercial | GovCloud) => Some("amazonaws.com"),
+            (Self::Main, China) => Some("amazonaws.com.cn"),
+            (Self::Main, EuropeanSovereign) => Some("amazonaws.eu"),
+            (Self::Dual, Commercial | GovCloud) => Some("api.aws"),
+            (Self::Dual, China) => Some("api.amazonwebservices.com.cn"),
+            (Self::Dual, EuropeanSovereign) => Some("api.amazonwebservices.eu"),
+            (Self::On, Commercial | GovCloud) => Some("on.aws"),
+            (Self::On, China) => Some("on.amazonwebservices.com.cn"),
+            (Self::On, EuropeanSovereign) => None,
         }
     }
 }

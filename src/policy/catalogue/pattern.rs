@@ -3,7 +3,39 @@
 //! A form is compared label by label from the right, so a name can only match a form whose domain it
 //! really lies in.
 
+use super::partition::Domain;
 use super::{Form, Partition};
+
+/// A name, and the AWS domain it lies in: found once, compared with every form.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Located<'n> {
+    whole: &'n str,
+    within: Option<Within<'n>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Within<'n> {
+    domain: Domain,
+    /// One of the partitions with this domain.
+    partition: Partition,
+    /// The name without the domain.
+    head: &'n str,
+}
+
+impl<'n> Located<'n> {
+    pub(super) fn new(name: &'n str) -> Self {
+        let within = Domain::ALL.iter().find_map(|domain| {
+            // GovCloud's domains are the commercial ones: the region tells which it is.
+            [Partition::Commercial, Partition::China, Partition::EuropeanSovereign]
+                .into_iter()
+                .find_map(|partition| {
+                    let head = name.strip_suffix(domain.of(partition)?)?.strip_suffix('.')?;
+                    Some(Within { domain: *domain, partition, head })
+                })
+        });
+        Self { whole: name, within }
+    }
+}
 
 /// What a name has in the places of a form's placeholders.
 #[derive(Clone, Copy, Debug)]
@@ -25,19 +57,16 @@ pub(in crate::policy) struct Blanks<'a> {
 }
 
 impl Form {
-    /// Matches a canonical name in one of the partitions.
-    pub(super) fn matches<'n>(
-        &self,
-        name: &'n str,
-        partitions: &[Partition],
-    ) -> Option<Matched<'n>> {
-        partitions.iter().find_map(|partition| self.matches_in(name, *partition))
-    }
-
-    fn matches_in<'n>(&self, name: &'n str, partition: Partition) -> Option<Matched<'n>> {
-        let (pattern, domain) = self.split(partition)?;
-        let head = name.strip_suffix(domain)?;
-        let head = if domain.is_empty() { head } else { head.strip_suffix('.')? };
+    /// Matches a canonical name.
+    pub(super) fn matches<'n>(&self, name: &Located<'n>) -> Option<Matched<'n>> {
+        let (pattern, domain) = self.split();
+        let (head, partition) = match (domain, name.within) {
+            (None, _) => (name.whole, Partition::Commercial),
+            (Some(domain), Some(within)) if within.domain == domain => {
+                (within.head, within.partition)
+            }
+            _ => return None,
+        };
         let empty = Matched { partition, region: None, account: None, prefix: None, bucket: None };
         let matched = match_labels(pattern, head, empty)?;
         self.regions.hold(matched.region).then_some(matched)
@@ -45,26 +74,28 @@ impl Form {
 
     /// Writes the name; `None` where the form does not exist in the partition or region.
     pub(in crate::policy) fn render(&self, blanks: &Blanks<'_>) -> Option<String> {
-        let (pattern, domain) = self.split(blanks.partition)?;
-        self.regions.hold(Some(blanks.region)).then(|| {
-            let head = pattern
-                .replace("{r}", blanks.region)
-                .replace("{account}", blanks.account)
-                .replace("{bucket}", blanks.bucket);
-            if domain.is_empty() { head } else { format!("{head}.{domain}") }
-        })
+        let (pattern, domain) = self.split();
+        if !self.regions.hold(Some(blanks.region)) {
+            return None;
+        }
+        let head = pattern
+            .replace("{r}", blanks.region)
+            .replace("{account}", blanks.account)
+            .replace("{bucket}", blanks.bucket);
+        match domain {
+            None => Some(head),
+            Some(domain) => domain.of(blanks.partition).map(|domain| format!("{head}.{domain}")),
+        }
     }
 
-    /// The form without its domain, and the domain in a partition.
-    fn split(&self, partition: Partition) -> Option<(&'static str, &'static str)> {
-        if let Some(head) = self.pattern.strip_suffix(".{main}") {
-            Some((head, partition.main()))
-        } else if let Some(head) = self.pattern.strip_suffix(".{dual}") {
-            Some((head, partition.dual()))
-        } else if let Some(head) = self.pattern.strip_suffix(".{on}") {
-            Some((head, partition.on()?))
-        } else {
-            Some((self.pattern, ""))
+    /// The form without its domain, and which domain that is.
+    fn split(&self) -> (&'static str, Option<Domain>) {
+        let domain = |head, domain| (head, Some(domain));
+        match self.pattern.rsplit_once('.') {
+            Some((head, "{main}")) => domain(head, Domain::Main),
+            Some((head, "{dual}")) => domain(head, Domain::Dual),
+            Some((head, "{on}")) => domain(head, Domain::On),
+            _ => (self.pattern, None),
         }
     }
 }
@@ -118,11 +149,12 @@ fn fill<'n>(placeholder: &str, value: &'n str, matched: &mut Matched<'n>) -> Opt
     }
     match placeholder {
         "r" => {
-            let agrees = matched.region.is_none_or(|other| other == value);
-            if !agrees || Partition::of_region(value) != Some(matched.partition) {
+            let partition = Partition::of_region(value)?;
+            let same_domain = Domain::Main.of(partition) == Domain::Main.of(matched.partition);
+            if !same_domain || matched.region.is_some_and(|other| other != value) {
                 return None;
             }
-            matched.region = Some(value);
+            (matched.region, matched.partition) = (Some(value), partition);
         }
         "account" => {
             if value.len() != 12 || !value.bytes().all(|b| b.is_ascii_digit()) {

@@ -52,17 +52,20 @@ pub(super) const OWN_ENDPOINT: &[Row] = &[
 
 /// Names on public addresses only, in the order in which they are tried.
 pub(super) const PUBLIC_ONLY: &[Row] = &[
-    public(
-        "greengrass-ats",
-        "AWS IoT Greengrass data plane",
-        "Set `greengrassDataPlaneEndpoint: iotdata` in the Greengrass nucleus (2.7.0 or newer): it \
-         then uses the IoT data endpoint.",
-        &[
-            seen("greengrass-ats.iot.{r}.{main}"),
-            seen("greengrass.ats.iot.{r}.{main}"),
-            seen("greengrass.iot.{r}.{main}"),
-        ],
-    ),
+    Row {
+        ports: &[443, 8443],
+        ..public(
+            "greengrass-ats",
+            "AWS IoT Greengrass data plane",
+            "Set `greengrassDataPlaneEndpoint: iotdata` in the Greengrass nucleus (2.7.0 or \
+             newer): it then uses the IoT data endpoint.",
+            &[
+                seen("greengrass-ats.iot.{r}.{main}"),
+                seen("greengrass.ats.iot.{r}.{main}"),
+                seen("greengrass.iot.{r}.{main}"),
+            ],
+        )
+    },
     public(
         "iot-generic",
         "AWS IoT data, generic name",
@@ -74,12 +77,15 @@ pub(super) const PUBLIC_ONLY: &[Row] = &[
             seen("data-ats.iot.{r}.{dual}"),
         ],
     ),
-    public(
-        "iot-jobs",
-        "AWS IoT jobs over HTTP",
-        "Use the MQTT job topics `$aws/things/<thing>/jobs/…` on the IoT data endpoint.",
-        &[seen("{prefix}.jobs.iot.{r}.{main}")],
-    ),
+    Row {
+        ports: &[443, 8443],
+        ..public(
+            "iot-jobs",
+            "AWS IoT jobs over HTTP",
+            "Use the MQTT job topics `$aws/things/<thing>/jobs/…` on the IoT data endpoint.",
+            &[seen("{prefix}.jobs.iot.{r}.{main}")],
+        )
+    },
     public(
         "iot-fleethub",
         "AWS IoT Fleet Hub",

@@ -1,1 +1,7 @@
-//! Tests.
+//! Tests of whole verdicts, on sites that are written by hand.
+
+mod devices;
+mod model;
+mod names;
+mod outcomes;
+mod support;

@@ -17,6 +17,7 @@ use crate::config::{self, InterfaceName, Site};
 use crate::intercept::nft::{self, Verified};
 use crate::intercept::watch::Watch;
 use crate::intercept::{self, InterceptError, Plan};
+use crate::net::neighbour::Neighbours;
 use crate::net::netlink::{self, Change, Netlink, NetlinkError};
 use crate::policy::Policy;
 use crate::proxy::{Command, DataThread, Rules, RulesInForce, ThreadOptions};
@@ -72,6 +73,7 @@ pub struct Running {
     audit: Audit,
     threads: Vec<DataThread>,
     control: Control,
+    neighbours: Arc<Neighbours>,
     state: Arc<State>,
 }
 
@@ -114,9 +116,12 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     intercept::set_up(&plan).await?;
     rules.book.keep(rules.policy.exact_names());
     let rules = RulesInForce::new(rules);
+    let neighbours = Arc::new(Neighbours::default());
+    neighbours.watch(&rules.now().site.devices.interfaces);
     let options = ThreadOptions {
         rules: rules.clone(),
         audit: audit.clone(),
+        neighbours: Arc::clone(&neighbours),
         engine: Engine::Adaptive,
         pipes: PIPES / threads.max(1),
         most_flows: most_flows / threads.max(1),
@@ -131,7 +136,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
             source,
         })?;
     let state = Arc::new(State::new());
-    Ok(Running { path: path.to_owned(), rules, audit, threads, control, state })
+    Ok(Running { path: path.to_owned(), rules, audit, threads, control, neighbours, state })
 }
 
 impl Running {
@@ -158,6 +163,7 @@ impl Running {
         self.control.serve(reporter);
         // The kernel may have changed between the first look and the subscription.
         self.take_stock().await;
+        self.repair().await;
         ready();
         loop {
             tokio::select! {
@@ -178,35 +184,49 @@ impl Running {
         Ok(())
     }
 
+    /// Reads everything that events tell about, for the time before them.
     async fn take_stock(&self) {
-        match Netlink::open() {
-            Ok(netlink) => {
-                if let Ok(links) = netlink.links().await {
-                    for link in links.into_values() {
-                        self.changed(Change::Link(link)).await;
-                    }
+        let stock = async {
+            let netlink = Netlink::open()?;
+            Ok::<_, NetlinkError>((netlink.links().await?, netlink.neighbours().await?))
+        };
+        match stock.await {
+            Ok((links, neighbours)) => {
+                for link in links.into_values() {
+                    self.link_changed(&link);
                 }
+                neighbours.into_iter().for_each(|neighbour| self.neighbours.changed(neighbour));
             }
-            Err(error) => tracing::warn!(%error, "cannot read the network interfaces"),
+            Err(error) => tracing::warn!(%error, "cannot read the network's state"),
         }
-        self.repair().await;
     }
 
     async fn changed(&self, change: Change) {
-        let rules = self.rules.now();
-        let effect = match change {
-            Change::Link(link) => rules.tunnels.link_changed(&link),
-            Change::LinkGone(index) => rules.tunnels.link_gone(index),
-            Change::RoutingLost => {
-                self.restore_routing(&rules).await;
-                Effect::None
+        match change {
+            Change::Link(link) => self.link_changed(&link),
+            Change::LinkGone(index) => {
+                self.tunnel_changed(&self.rules.now().tunnels.link_gone(index))
             }
-        };
+            Change::Neighbour(neighbour) => self.neighbours.changed(neighbour),
+            Change::RoutingLost => self.restore_routing(&self.rules.now()).await,
+            Change::Missed => {
+                self.take_stock().await;
+                self.restore_routing(&self.rules.now()).await;
+            }
+        }
+    }
+
+    fn link_changed(&self, link: &netlink::Link) {
+        self.neighbours.link_changed(link);
+        self.tunnel_changed(&self.rules.now().tunnels.link_changed(link));
+    }
+
+    fn tunnel_changed(&self, effect: &Effect) {
         match effect {
             Effect::None => {}
             Effect::Up(interface) => {
                 tracing::info!(%interface, "a tunnel is up");
-                rules.book.doubt_all();
+                self.rules.now().book.doubt_all();
             }
             Effect::Down(interface) => tracing::warn!(%interface, "a tunnel is down"),
         }
@@ -289,8 +309,12 @@ impl Running {
         if !Arc::ptr_eq(&new.book, &old.book) {
             old.book.close();
         }
+        if old.site.devices.interfaces != new.site.devices.interfaces {
+            self.neighbours.watch(&new.site.devices.interfaces);
+        }
         let new = Arc::new(new);
         self.rules.replace(Arc::clone(&new));
+        self.take_stock().await;
         for thread in &self.threads {
             thread.tell(Command::Recheck(Arc::clone(&new)));
         }

@@ -199,6 +199,9 @@ impl FlowRecord {
         todo!()
     }
 
+    /// Adds.
+    pub fn set_mac(&mut self, _mac: Option<MacAddr>) {}
+
     /// Adds who the device is, once policy has recognised it.
     pub fn set_identity(&mut self, name: Option<Arc<str>>, identity: &'static str) {
         let _ = (name, identity);

@@ -4,17 +4,21 @@
 //! Everything here is idempotent: what exists already counts as done.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
 use rtnetlink::packet_route::route::{RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
 
 use super::{MARK_INTERCEPTED, ROUTE_TABLE, RULE_PRIORITY};
+use crate::config::MacAddr;
 
 /// What went wrong between the program and the kernel's routing.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,21 @@ pub enum Change {
     LinkGone(u32),
     /// A policy rule or a route of the gate's own table was deleted.
     RoutingLost,
+    /// A neighbour appeared, changed or went.
+    Neighbour(Neighbour),
+    /// The kernel had more to tell than there was room for: everything must be read anew.
+    Missed,
+}
+
+/// An entry of the neighbour table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The interface's index.
+    pub index: u32,
+    /// The neighbour's address.
+    pub address: IpAddr,
+    /// Its hardware address, while the entry is valid.
+    pub mac: Option<MacAddr>,
 }
 
 /// Which families interception needs.
@@ -87,6 +106,47 @@ impl Netlink {
             .await
             .map_err(|e| failed("list the network interfaces", e))?;
         Ok(messages.iter().map(link).map(|link| (link.index, link)).collect())
+    }
+
+    /// All neighbours on all links.
+    ///
+    /// # Errors
+    /// The kernel's answer could not be read.
+    pub async fn neighbours(&self) -> Result<Vec<Neighbour>, NetlinkError> {
+        let messages: Vec<NeighbourMessage> = self
+            .handle
+            .neighbours()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|e| failed("list the neighbours", e))?;
+        Ok(messages.iter().filter_map(neighbour).collect())
+    }
+
+    /// The hardware address of one neighbour, if the kernel knows it.
+    pub async fn neighbour(&self, index: u32, address: IpAddr) -> Option<MacAddr> {
+        let mut message = NeighbourMessage::default();
+        message.header.ifindex = index;
+        (message.header.family, _) = match address {
+            IpAddr::V4(v4) => {
+                let destination = NeighbourAttribute::Destination(NeighbourAddress::Inet(v4));
+                (AddressFamily::Inet, message.attributes.push(destination))
+            }
+            IpAddr::V6(v6) => {
+                let destination = NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6));
+                (AddressFamily::Inet6, message.attributes.push(destination))
+            }
+        };
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNeighbour(message));
+        request.header.flags = NLM_F_REQUEST;
+        let mut replies = self.handle.clone().request(request).ok()?;
+        match replies.next().await?.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(found)) => {
+                neighbour(&found)?.mac
+            }
+            _ => None,
+        }
     }
 
     /// Makes the kernel deliver marked packets to the box: `ip rule add fwmark …` and
@@ -180,6 +240,7 @@ impl Netlink {
 pub fn changes() -> Result<BoxStream<'static, Change>, NetlinkError> {
     let (connection, _, messages) = rtnetlink::new_multicast_connection(&[
         MulticastGroup::Link,
+        MulticastGroup::Neigh,
         MulticastGroup::Ipv4Rule,
         MulticastGroup::Ipv6Rule,
         MulticastGroup::Ipv4Route,
@@ -191,8 +252,17 @@ pub fn changes() -> Result<BoxStream<'static, Change>, NetlinkError> {
 }
 
 fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
-    let NetlinkPayload::InnerMessage(inner) = &message.payload else { return None };
+    let inner = match &message.payload {
+        NetlinkPayload::InnerMessage(inner) => inner,
+        NetlinkPayload::Overrun(_) => return Some(Change::Missed),
+        _ => return None,
+    };
     match inner {
+        RouteNetlinkMessage::NewNeighbour(message) => neighbour(message).map(Change::Neighbour),
+        RouteNetlinkMessage::DelNeighbour(message) => {
+            let gone = |neighbour| Neighbour { mac: None, ..neighbour };
+            neighbour(message).map(gone).map(Change::Neighbour)
+        }
         RouteNetlinkMessage::NewLink(message) => Some(Change::Link(link(message))),
         RouteNetlinkMessage::DelLink(message) => Some(Change::LinkGone(message.header.index)),
         RouteNetlinkMessage::DelRule(rule) if is_own(rule) => Some(Change::RoutingLost),
@@ -205,6 +275,26 @@ fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
         }
         _ => None,
     }
+}
+
+fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    })?;
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => {
+            bytes.as_slice().try_into().ok().map(MacAddr)
+        }
+        _ => None,
+    });
+    let invalid = matches!(
+        message.header.state,
+        NeighbourState::Incomplete | NeighbourState::Failed | NeighbourState::Noarp
+    );
+    let index = message.header.ifindex;
+    Some(Neighbour { index, address, mac: mac.filter(|_| !invalid) })
 }
 
 fn link(message: &LinkMessage) -> Link {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +69,7 @@ async fn live(shared: &Shared, intercepted: Intercepted, slot: Slot, registered:
         .begin(DeviceFacts { address: from.0, mac: None, name: None, identity: "none" }, dialled.0);
     // Set-up state lives in its own box, which is gone when the relay begins.
     let setting_up =
-        Box::pin(set_up(shared, &device, from.0, dialled.0.port(), &mut record, registered));
+        Box::pin(set_up(shared, &device, from.0.ip(), dialled.0.port(), &mut record, registered));
     match setting_up.await {
         Ok(ready) => carry(shared, &device, ready, record, registered).await,
         Err(stop) => refuse(shared, device, record, stop).await,
@@ -78,7 +79,7 @@ async fn live(shared: &Shared, intercepted: Intercepted, slot: Slot, registered:
 async fn set_up(
     shared: &Shared,
     device: &TcpStream,
-    from: std::net::SocketAddr,
+    from: IpAddr,
     port: u16,
     record: &mut FlowRecord,
     registered: &Registered,
@@ -86,9 +87,11 @@ async fn set_up(
     if shared.tracker.len() > shared.most_flows {
         return Err(Stop::new(Reason::LimitFlows));
     }
+    let mac = shared.neighbours.mac(from, shared.netlink.as_ref()).await;
+    record.set_mac(mac);
+    let asking = Asking { address: from, mac };
     let (hello, raw) = until_cut(registered, read_hello(shared, device, record)).await??;
     let rules = shared.rules.now();
-    let asking = Asking { address: from.ip(), mac: None };
     let version = Some(hello.facts.legacy_version);
     let grant =
         judge(&rules, asking, &hello, port, record).map_err(|stop| stop.with_alert(version))?;

@@ -17,6 +17,8 @@ use super::tracker::{Cut, Tracker};
 use super::{Rules, RulesInForce};
 use crate::audit::Audit;
 use crate::intercept::{Accepting, Listeners};
+use crate::net::neighbour::Neighbours;
+use crate::net::netlink::Netlink;
 use crate::relay::{Engine, RelayPool};
 
 /// How a data thread is set up.
@@ -26,6 +28,8 @@ pub struct ThreadOptions {
     pub rules: RulesInForce,
     /// Where flows are recorded.
     pub audit: Audit,
+    /// Who devices are.
+    pub neighbours: Arc<Neighbours>,
     /// How bytes are moved.
     pub engine: Engine,
     /// How many pipes the thread may hold.
@@ -56,6 +60,8 @@ pub struct DataThread {
 pub(super) struct Shared {
     pub(super) rules: RulesInForce,
     pub(super) audit: Audit,
+    pub(super) neighbours: Arc<Neighbours>,
+    pub(super) netlink: Option<Netlink>,
     pub(super) pool: Rc<RelayPool>,
     pub(super) stats: Arc<Stats>,
     pub(super) tracker: Rc<Tracker>,
@@ -117,6 +123,8 @@ async fn run(
     let shared = Rc::new(Shared {
         rules: options.rules,
         audit: options.audit,
+        neighbours: options.neighbours,
+        netlink: Netlink::open().ok(),
         pool: RelayPool::new(options.engine, options.pipes),
         stats,
         tracker: Rc::new(Tracker::default()),

@@ -359,6 +359,9 @@ fn parts_of_names_are_read() {
     assert_eq!(classify(&host).expect("an access point").account, Some("123456789012"));
     let host = name("123456789012.dkr.ecr.us-east-2.amazonaws.com");
     assert_eq!(classify(&host).expect("a registry").account, Some("123456789012"));
+    // Only the layer bucket of a region itself is AWS's: anyone may have taken the other names.
+    let host = name("prod-us-east-2-starport-layer-bucket.s3.us-west-2.amazonaws.com");
+    assert_eq!(classify(&host).expect("a bucket").row, "s3");
     let host = name("vpce-0-a.logs.us-east-2.vpce.amazonaws.com");
     assert!(classify(&host).expect("one endpoint").vpce);
 }

@@ -45,10 +45,13 @@ fn permissions_hold_beyond_the_first_64_tables() {
         let host = format!("h{number}.corp.example");
         site.endpoints.push(table(&format!("t{number}"), Service::Custom, &[&host]));
     }
-    site.policy.default = vec!["t0".into(), "t64".into(), "t129".into(), "no-such".into()];
-    for number in 0..130 {
-        let granted = ask(&site, &format!("h{number}.corp.example"), 443).is_ok();
-        assert_eq!(granted, [0, 64, 129].contains(&number), "{number}");
+    for listed in [[0, 64, 129], [1, 63, 65]] {
+        site.policy.default = listed.iter().map(|number| format!("t{number}").into()).collect();
+        site.policy.default.push("no-such".into());
+        for number in 0..130 {
+            let granted = ask(&site, &format!("h{number}.corp.example"), 443).is_ok();
+            assert_eq!(granted, listed.contains(&number), "{number} of {listed:?}");
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::audit::{Audit, AuditStatus};
 use crate::intercept;
 use crate::intercept::nft;
 use crate::name::ServerName;
+use crate::policy::{ExactName, Offered};
 use crate::proxy::{Rules, RulesInForce, Stats, Totals};
 use crate::reason::Reason;
 use crate::resolve::{self, NameStatus, ResolverStatus};
@@ -74,6 +75,8 @@ pub struct EndpointStatus {
     pub last_good: bool,
     /// Why flows to it would be refused now.
     pub reason: Option<Reason>,
+    /// Every endpoint of the service has this name, so that it does not resolve is a problem.
+    pub required: bool,
 }
 
 /// The kernel's rules.
@@ -154,7 +157,7 @@ impl Reporter {
 
 fn endpoints(rules: &Rules) -> Vec<EndpointStatus> {
     let names = rules.book.names();
-    let status = |exact: &crate::policy::ExactName| {
+    let status = |exact: &ExactName| {
         let known: Option<&NameStatus> = names.iter().find(|known| known.name == exact.name);
         let addresses = known.map(|known| known.addresses.clone()).unwrap_or_default();
         let reason = match known {
@@ -176,6 +179,7 @@ fn endpoints(rules: &Rules) -> Vec<EndpointStatus> {
             age_seconds: known.and_then(|known| known.age_seconds),
             last_good: known.is_some_and(|known| known.last_good),
             reason,
+            required: exact.offered == Offered::Always,
         }
     };
     rules.policy.exact_names().iter().map(status).collect()
@@ -221,7 +225,7 @@ fn problems(report: &Report) -> Vec<Problem> {
         let sentence = format!("The resolver {} does not answer ({error}).", resolver.address);
         add("resolver_down", sentence, Reason::ResolveTimeout.remedy());
     }
-    for endpoint in &report.endpoints {
+    for endpoint in report.endpoints.iter().filter(|endpoint| endpoint.required) {
         let Some(reason) = endpoint.reason else { continue };
         let sentence = format!("{} ({}): {}", endpoint.name, endpoint.endpoint, reason.sentence());
         add(reason.code(), sentence, reason.remedy());

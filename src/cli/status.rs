@@ -73,7 +73,8 @@ fn text(report: &Value) -> String {
         let _ = writeln!(out, "  {:<44} {up}", word(&resolver["address"]));
     }
     let _ = writeln!(out, "Endpoints");
-    for endpoint in list(&report["endpoints"]) {
+    let wanted = |e: &&Value| e["required"] == true || e["reason"].is_null();
+    for endpoint in list(&report["endpoints"]).iter().filter(wanted) {
         let addresses: Vec<_> = list(&endpoint["addresses"]).iter().map(word).collect();
         let note = match (endpoint["reason"].as_str(), endpoint["last_good"] == true) {
             (Some(reason), _) => format!("  {reason}"),

@@ -118,6 +118,17 @@ pub struct ExactName {
     pub name: ServerName,
     /// The endpoint it belongs to.
     pub endpoint: Arc<EndpointRule>,
+    /// Whether every site with this endpoint has it.
+    pub offered: Offered,
+}
+
+/// Whether the private DNS of an endpoint has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// It must: that it does not resolve is a fault.
+    Always,
+    /// It depends on how the endpoint was made (dual-stack names): nothing is wrong without it.
+    Perhaps,
 }
 
 /// The compiled policy of one configuration.

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 
 use super::catalogue::{self, Blanks, Partition, Row, Usage};
 use super::devices::Permits;
-use super::{EndpointRule, ExactName};
+use super::{EndpointRule, ExactName, Offered};
 use crate::config::{EndpointConfig, Service, Site};
 use crate::name::ServerName;
 
@@ -61,7 +61,7 @@ impl Names {
         for table in &mut tables {
             for host in &table.config.hosts {
                 let rule = table.rule_of_host(host);
-                names.add(host.clone(), &rule);
+                names.add(host.clone(), &rule, Offered::Always);
             }
         }
         for table in &mut tables {
@@ -109,13 +109,13 @@ impl Names {
         &self.ports
     }
 
-    fn add(&mut self, name: ServerName, rule: &Arc<Rule>) {
+    fn add(&mut self, name: ServerName, rule: &Arc<Rule>, offered: Offered) {
         let rules = self.exact.entry(name.clone()).or_default();
         if rules.iter().any(|known| Arc::ptr_eq(known, rule)) {
             return;
         }
         rules.push(Arc::clone(rule));
-        self.listed.push(ExactName { name, endpoint: Arc::clone(&rule.endpoint) });
+        self.listed.push(ExactName { name, endpoint: Arc::clone(&rule.endpoint), offered });
     }
 }
 
@@ -156,12 +156,16 @@ impl<'s> Table<'s> {
             }
             let Some(service) = row.endpoint_in(partition, region) else { continue };
             let rule = self.rule(&service, row.ports, self.networks_of(row));
-            for form in row.forms {
+            for (place, form) in row.forms.iter().enumerate() {
+                // The first form of its kind is the one that every VPC endpoint of the service
+                // answers to; dual-stack forms and the like depend on how the endpoint was made.
+                let earlier = row.forms.iter().take(place).any(|other| other.usage == form.usage);
+                let offered = if earlier { Offered::Perhaps } else { Offered::Always };
                 for (account, bucket) in self.blanks(form.usage) {
                     let text = form.render(&Blanks { partition, region, account, bucket });
                     // A bucket name that makes no host name can not be asked for as one either.
                     if let Some(Ok(name)) = text.map(|text| text.parse()) {
-                        names.add(name, &rule);
+                        names.add(name, &rule, offered);
                     }
                 }
                 if form.usage == Usage::Bucket && self.config.any_bucket {

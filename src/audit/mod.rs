@@ -3,107 +3,41 @@
 //! Owns the record format and the spool. A flow reserves room for its records before anything else
 //! ([`Audit::reserve`]); its Open record is on disk before a byte goes upstream
 //! ([`FlowRecord::open`]); its end is recorded exactly once, also when its task panics or is dropped.
+//!
+//! A record is serialised on its flow's thread (`flow`, `record`), queued (`inbox`), linked and
+//! written by one thread (`spool`), and read back by anybody (`read`, `chain`). What a crash left is
+//! put in order at the next start (`recover`, `crash`).
 
-use std::net::{IpAddr, SocketAddr};
+mod chain;
+mod clock;
+mod community;
+mod crash;
+mod facts;
+mod flow;
+mod inbox;
+mod kind;
+pub mod read;
+mod record;
+mod recover;
+mod spool;
+mod storage;
+#[cfg(test)]
+mod tests;
+
+use std::io;
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
-use uuid::Uuid;
+pub use chain::{ChainError, ChainReport, verify_chain};
+pub use facts::{DeviceFacts, DialFacts, DnsFacts, FlowEnd, RuleFacts, TrafficFacts};
+pub use flow::{FlowRecord, Slot};
 
-use crate::config::{InterfaceName, MacAddr, OnFull};
-use crate::hello::HelloFacts;
-use crate::name::ServerName;
-use crate::reason::Reason;
-
-/// Who opened the flow.
-#[derive(Clone, Debug)]
-pub struct DeviceFacts {
-    /// Its address and port.
-    pub address: SocketAddr,
-    /// Its hardware address, where known.
-    pub mac: Option<MacAddr>,
-    /// Its name in the configuration, where it has one.
-    pub name: Option<Arc<str>>,
-    /// What it was recognised by: `mac`, `address`, `network` or `none`.
-    pub identity: &'static str,
-}
-
-/// What the policy said.
-#[derive(Clone, Debug)]
-pub struct RuleFacts {
-    /// The configuration's hash.
-    pub policy: Arc<str>,
-    /// The rule: `device press-3`, `policy.default`, or what refused.
-    pub rule: Arc<str>,
-    /// The `[endpoint.*]` table, where one matched.
-    pub endpoint: Option<Arc<str>>,
-    /// The AWS service, where known.
-    pub service: Option<Arc<str>>,
-}
-
-/// What private resolution said.
-#[derive(Clone, Debug)]
-pub struct DnsFacts {
-    /// The resolver that answered.
-    pub resolver: SocketAddr,
-    /// TTL of the answer, in seconds.
-    pub ttl: u32,
-    /// Age of the answer when it was used.
-    pub age: Duration,
-    /// The answer was past its TTL and used because no resolver answered.
-    pub last_good: bool,
-    /// All addresses it held.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// The connection through the tunnel.
-#[derive(Clone, Debug)]
-pub struct DialFacts {
-    /// The ENI's address and port.
-    pub endpoint: SocketAddr,
-    /// Its availability zone, where configured.
-    pub zone: Option<Arc<str>>,
-    /// The box's own address and port on the tunnel side.
-    pub local: SocketAddr,
-    /// The tunnel interface.
-    pub interface: InterfaceName,
-    /// How long the connect took.
-    pub connect: Duration,
-}
-
-/// Bytes moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TrafficFacts {
-    /// Device to endpoint.
-    pub up: u64,
-    /// Endpoint to device.
-    pub down: u64,
-    /// Of all these bytes, how many were spliced.
-    pub spliced: u64,
-}
-
-/// How an allowed flow that was connected ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlowEnd {
-    /// `closed_by_device`
-    ClosedByDevice,
-    /// `closed_by_endpoint`
-    ClosedByEndpoint,
-    /// `idle`
-    Idle,
-    /// `drained`: the box shut down.
-    Drained,
-    /// `reset_by_device`
-    ResetByDevice,
-    /// `reset_by_endpoint`
-    ResetByEndpoint,
-    /// `policy_withdrawn`
-    PolicyWithdrawn,
-    /// `internal_error`: the flow's task ended without saying how.
-    InternalError,
-}
+use crate::config::OnFull;
+use inbox::{Entry, Part, Shared};
+use spool::{Segment, Tuning, Writer};
+use storage::{Disk, Storage};
 
 /// How the log is set up.
 #[derive(Clone, Debug)]
@@ -120,9 +54,12 @@ pub struct AuditOptions {
     pub slots: usize,
 }
 
-/// A handle on the log; cheap to clone, used by every thread.
+/// A handle on the log; cheap to clone, used by every thread. The log is closed when the last handle,
+/// slot and record are gone, or by [`Audit::close`].
 #[derive(Clone, Debug)]
-pub struct Audit {}
+pub struct Audit {
+    handle: Arc<Handle>,
+}
 
 /// No room for another flow's records, or the log cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -152,16 +89,81 @@ impl Audit {
     /// # Errors
     /// What stands in the way, in one sentence with the path and what to do.
     pub fn start(options: AuditOptions) -> Result<Self, AuditUnavailable> {
-        let _ = options;
-        todo!()
+        Self::start_with(&options, Disk, Tuning::default())
+    }
+
+    fn start_with<S: Storage>(
+        options: &AuditOptions,
+        storage: S,
+        tuning: Tuning,
+    ) -> Result<Self, AuditUnavailable> {
+        let directory = options.directory.display();
+        let refuse = |what: &str, error: &io::Error| {
+            AuditUnavailable(format!(
+                "{what} {directory}: {error}; check that the directory is on a working disk and \
+                 belongs to the daemon's user"
+            ))
+        };
+        if options.on_full == OnFull::Overwrite {
+            tracing::warn!(
+                "audit.on-full = \"overwrite\" is not available yet: when the disk is \
+                full, new flows are refused."
+            );
+        }
+        storage::make_directory(&options.directory)
+            .map_err(|e| refuse("cannot make the audit directory", &e))?;
+        let lock = storage::lock(&options.directory)
+            .map_err(|e| refuse("cannot lock the audit directory", &e))?;
+        let Some(lock) = lock else {
+            return Err(AuditUnavailable(format!(
+                "the audit directory {directory} is in use by another process; stop it, or set \
+                 another audit.directory"
+            )));
+        };
+        let found = recover::recover(&options.directory, &tuning)
+            .map_err(|e| refuse("cannot read the audit log in", &e))?;
+        let segment = match found.tail {
+            None => None,
+            Some((path, len, age)) => {
+                let file = storage
+                    .append_to(&path)
+                    .map_err(|e| refuse("cannot continue the audit log in", &e))?;
+                let since = Instant::now();
+                let since = since.checked_sub(age).unwrap_or(since);
+                Some(Segment { file, path, len, since })
+            }
+        };
+        let shared = Arc::new(Shared::new(options, found.head.clone()));
+        let ends = found.open.iter().filter_map(|flow| {
+            let body = crash::end(&shared, flow)?;
+            Some(Entry { flow: flow.flow, body, part: Part::Extra })
+        });
+        let ends = ends.collect();
+        let chain = format!("{}/{:04}", options.site, found.epoch);
+        let mut writer =
+            Writer::new(Arc::clone(&shared), storage, tuning, chain, found.head, segment, lock);
+        writer.write_first(ends);
+        let thread = std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|e| refuse("cannot start the writer of the audit log in", &e))?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Self { handle: Arc::new(Handle { shared, thread }) })
     }
 
     /// Reserves room for all records of one flow: its Open and its end, or its refusal.
     ///
     /// # Errors
-    /// There is no room, or the log cannot be written: the flow must be refused.
+    /// There is no room, or the log cannot be written: the flow must be refused, and counted with
+    /// [`Audit::count_unrecorded`].
     pub fn reserve(&self) -> Result<Slot, AuditUnavailable> {
-        todo!()
+        Slot::take(&self.handle)
+    }
+
+    /// Counts a flow that was refused because [`Audit::reserve`] failed. As soon as the log can be
+    /// written, one record says how many there were, and the times of the first and the last.
+    pub fn count_unrecorded(&self) {
+        self.handle.shared.count_unrecorded(clock::unix_ms());
     }
 
     /// Counts.
@@ -169,101 +171,35 @@ impl Audit {
 
     /// How the log is doing.
     pub fn status(&self) -> AuditStatus {
-        todo!()
+        self.handle.shared.status()
     }
 
-    /// Writes what waits, makes it durable and ends the writer thread.
-    pub fn close(self) {}
-}
-
-/// Room for one flow's records.
-#[derive(Debug)]
-pub struct Slot {}
-
-impl Slot {
-    /// Begins the record of a flow.
-    pub fn begin(self, device: DeviceFacts, dialled: SocketAddr) -> FlowRecord {
-        let _ = (device, dialled);
-        todo!()
+    /// Writes what waits, makes it durable and ends the writer thread. Flows whose records end later
+    /// get their end at the next start.
+    pub fn close(self) {
+        self.handle.finish();
     }
 }
 
-/// The record of one flow, filled while it lives. Dropping it unfinished records an end by itself:
-/// a refusal with `shutting_down` when nothing was opened, else `internal_error`.
+/// Ends the writer thread when nobody can queue anything any more.
 #[derive(Debug)]
-pub struct FlowRecord {}
+struct Handle {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
 
-impl FlowRecord {
-    /// The flow's id (`connection_info.uid`, `metadata.correlation_uid`), a UUIDv7.
-    pub fn uid(&self) -> Uuid {
-        todo!()
+impl Handle {
+    fn finish(&self) {
+        self.shared.begin_close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("The writer of the audit log ended with a panic.");
+        }
     }
+}
 
-    /// Adds.
-    pub fn set_mac(&mut self, _mac: Option<MacAddr>) {}
-
-    /// Adds who the device is, once policy has recognised it.
-    pub fn set_identity(&mut self, name: Option<Arc<str>>, identity: &'static str) {
-        let _ = (name, identity);
-    }
-
-    /// Adds what the hello said.
-    pub fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts) {
-        let _ = (name, facts);
-    }
-
-    /// Adds the first bytes of what was not TLS, at most 16.
-    pub fn set_first_bytes(&mut self, bytes: &[u8]) {
-        let _ = bytes;
-    }
-
-    /// Adds what the policy said.
-    pub fn set_rule(&mut self, rule: RuleFacts) {
-        let _ = rule;
-    }
-
-    /// Adds what resolution said.
-    pub fn set_dns(&mut self, dns: DnsFacts) {
-        let _ = dns;
-    }
-
-    /// Adds the connection through the tunnel.
-    pub fn set_dial(&mut self, dial: DialFacts) {
-        let _ = dial;
-    }
-
-    /// Says where the flow's byte counts can be read when the record ends by itself.
-    pub fn watch_traffic(&mut self, traffic: Rc<dyn Fn() -> TrafficFacts>) {
-        let _ = traffic;
-    }
-
-    /// Records that the flow is allowed. The future resolves when the record is on disk; nothing may
-    /// go upstream before.
-    ///
-    /// # Errors
-    /// The record could not be made durable: the flow must be refused.
-    pub fn open(&mut self) -> impl Future<Output = Result<(), AuditUnavailable>> + 'static {
-        async { todo!() }
-    }
-
-    /// Records a refusal: nothing was opened.
-    pub fn refuse(
-        self,
-        reason: Reason,
-        detail: Option<&str>,
-        remedy: Option<&str>,
-        alert: Option<u8>,
-    ) {
-        let _ = (reason, detail, remedy, alert);
-    }
-
-    /// Records that an opened flow could not be connected.
-    pub fn fail(self, reason: Reason, detail: Option<&str>) {
-        let _ = (reason, detail);
-    }
-
-    /// Records the end of a flow that was connected.
-    pub fn close(self, end: FlowEnd, traffic: TrafficFacts) {
-        let _ = (end, traffic);
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.finish();
     }
 }

@@ -1,0 +1,98 @@
+//! What the rooms of a flow tell its record.
+//!
+//! Plain data: each type is what one room knows, in that room's words. The mapping to OCSF is in
+//! `record`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{InterfaceName, MacAddr};
+
+/// Who opened the flow.
+#[derive(Clone, Debug)]
+pub struct DeviceFacts {
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// Its hardware address, where known.
+    pub mac: Option<MacAddr>,
+    /// Its name in the configuration, where it has one.
+    pub name: Option<Arc<str>>,
+    /// What it was recognised by: `mac`, `address`, `network` or `none`.
+    pub identity: &'static str,
+}
+
+/// What the policy said.
+#[derive(Clone, Debug)]
+pub struct RuleFacts {
+    /// The configuration's hash.
+    pub policy: Arc<str>,
+    /// The rule: `device press-3`, `policy.default`, or what refused.
+    pub rule: Arc<str>,
+    /// The `[endpoint.*]` table, where one matched.
+    pub endpoint: Option<Arc<str>>,
+    /// The AWS service, where known.
+    pub service: Option<Arc<str>>,
+}
+
+/// What private resolution said.
+#[derive(Clone, Debug)]
+pub struct DnsFacts {
+    /// The resolver that answered.
+    pub resolver: SocketAddr,
+    /// TTL of the answer, in seconds.
+    pub ttl: u32,
+    /// Age of the answer when it was used.
+    pub age: Duration,
+    /// The answer was past its TTL and used because no resolver answered.
+    pub last_good: bool,
+    /// All addresses it held.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The connection through the tunnel.
+#[derive(Clone, Debug)]
+pub struct DialFacts {
+    /// The ENI's address and port.
+    pub endpoint: SocketAddr,
+    /// Its availability zone, where configured.
+    pub zone: Option<Arc<str>>,
+    /// The box's own address and port on the tunnel side.
+    pub local: SocketAddr,
+    /// The tunnel interface.
+    pub interface: InterfaceName,
+    /// How long the connect took.
+    pub connect: Duration,
+}
+
+/// Bytes moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrafficFacts {
+    /// Device to endpoint.
+    pub up: u64,
+    /// Endpoint to device.
+    pub down: u64,
+    /// Of all these bytes, how many were spliced.
+    pub spliced: u64,
+}
+
+/// How an allowed flow that was connected ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowEnd {
+    /// `closed_by_device`
+    ClosedByDevice,
+    /// `closed_by_endpoint`
+    ClosedByEndpoint,
+    /// `idle`
+    Idle,
+    /// `drained`: the box shut down.
+    Drained,
+    /// `reset_by_device`
+    ResetByDevice,
+    /// `reset_by_endpoint`
+    ResetByEndpoint,
+    /// `policy_withdrawn`
+    PolicyWithdrawn,
+    /// `internal_error`: the flow's task ended without saying how.
+    InternalError,
+}

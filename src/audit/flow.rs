@@ -1,0 +1,568 @@
+//! The record of one flow: filled by the rooms it passes, finished exactly once.
+//!
+//! Everything but the record's place in the chain is serialised here, on the flow's own thread, so
+//! that the writer only hashes and writes.
+
+use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::chain::Hex;
+use super::community::community_id;
+use super::inbox::{Entry, Part, Shared, Unrecorded};
+use super::kind::{self, Kind};
+use super::record::{self, Record};
+use super::{
+    AuditUnavailable, DeviceFacts, DialFacts, DnsFacts, FlowEnd, Handle, RuleFacts, TrafficFacts,
+    clock,
+};
+use crate::hello::HelloFacts;
+use crate::name::ServerName;
+use crate::reason::Reason;
+
+/// Room for one flow's records. Dropping it gives the room back.
+#[derive(Debug)]
+pub struct Slot {
+    handle: Arc<Handle>,
+    /// A queued end takes the slot with it; the writer gives it back once the end is durable.
+    spent: bool,
+}
+
+impl Slot {
+    pub(super) fn take(handle: &Arc<Handle>) -> Result<Self, AuditUnavailable> {
+        handle.shared.take_slot()?;
+        Ok(Self { handle: Arc::clone(handle), spent: false })
+    }
+
+    /// Begins the record of a flow.
+    pub fn begin(self, device: DeviceFacts, dialled: SocketAddr) -> FlowRecord {
+        let community = community_id(device.address, dialled);
+        FlowRecord {
+            slot: self,
+            uid: Uuid::now_v7(),
+            state: State::Fresh,
+            started: clock::unix_ms(),
+            since: Instant::now(),
+            community,
+            device,
+            dialled,
+            hello: None,
+            first_bytes: String::new(),
+            rule: None,
+            dns: None,
+            dial: None,
+            traffic: None,
+        }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.handle.shared
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.spent {
+            self.shared().free_slots(1);
+        }
+    }
+}
+
+/// The record of one flow, filled while it lives. Dropping it unfinished records an end by itself:
+/// a refusal with `shutting_down` when nothing was opened, else `internal_error`.
+pub struct FlowRecord {
+    slot: Slot,
+    uid: Uuid,
+    state: State,
+    /// Wall time of the accept, in ms.
+    started: u64,
+    since: Instant,
+    community: String,
+    device: DeviceFacts,
+    dialled: SocketAddr,
+    hello: Option<HelloPart>,
+    first_bytes: String,
+    rule: Option<RuleFacts>,
+    dns: Option<DnsFacts>,
+    dial: Option<DialFacts>,
+    traffic: Option<Rc<dyn Fn() -> TrafficFacts>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Fresh,
+    /// The Open is queued; whether it became durable is the writer's business.
+    Opened,
+    Ended,
+}
+
+/// What is kept of the hello.
+#[derive(Debug)]
+struct HelloPart {
+    name: Option<ServerName>,
+    version: String,
+    alpn: Vec<String>,
+    ech: bool,
+    ja4: String,
+    notes: Vec<String>,
+}
+
+/// What is said of a flow at one moment of its life.
+struct Event<'a> {
+    kind: &'static Kind,
+    code: &'a str,
+    detail: Option<&'a str>,
+    reason: Option<Reason>,
+    remedy: Option<&'a str>,
+    alert: Option<u8>,
+    traffic: Option<TrafficFacts>,
+    /// Zeek's letters for what ended the flow, and its name for the whole.
+    flags: &'static str,
+    state: Option<&'static str>,
+}
+
+impl FlowRecord {
+    /// The flow's id (`connection_info.uid`, `metadata.correlation_uid`), a UUIDv7.
+    pub fn uid(&self) -> Uuid {
+        self.uid
+    }
+
+    /// Adds who the device is, once policy has recognised it.
+    pub fn set_identity(&mut self, name: Option<Arc<str>>, identity: &'static str) {
+        self.device.name = name;
+        self.device.identity = identity;
+    }
+
+    /// Adds what the hello said.
+    pub fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts) {
+        let alpn = facts.alpn.iter().take(MAX_LIST);
+        self.hello = Some(HelloPart {
+            name: name.cloned(),
+            version: version_text(facts.highest_version()),
+            alpn: alpn.map(|protocol| protocol.escape_ascii().to_string()).collect(),
+            ech: facts.ech,
+            ja4: facts.ja4.clone(),
+            notes: facts.notes.iter().take(MAX_LIST).cloned().collect(),
+        });
+    }
+
+    /// Adds the first bytes of what was not TLS, at most 16.
+    pub fn set_first_bytes(&mut self, bytes: &[u8]) {
+        let first = bytes.get(..MAX_FIRST_BYTES).unwrap_or(bytes);
+        self.first_bytes = Hex(first).to_string();
+    }
+
+    /// Adds what the policy said.
+    pub fn set_rule(&mut self, rule: RuleFacts) {
+        self.rule = Some(rule);
+    }
+
+    /// Adds what resolution said.
+    pub fn set_dns(&mut self, dns: DnsFacts) {
+        self.dns = Some(dns);
+    }
+
+    /// Adds the connection through the tunnel.
+    pub fn set_dial(&mut self, dial: DialFacts) {
+        self.dial = Some(dial);
+    }
+
+    /// Says where the flow's byte counts can be read when the record ends by itself.
+    pub fn watch_traffic(&mut self, traffic: Rc<dyn Fn() -> TrafficFacts>) {
+        self.traffic = Some(traffic);
+    }
+
+    /// Records that the flow is allowed. The future resolves when the record is on disk; nothing may
+    /// go upstream before. Dropping the future does not take the record back.
+    ///
+    /// # Errors
+    /// The record could not be made durable: the flow must be refused. Its Open is then void, unless
+    /// the flow ends with anything but a refusal for `audit_unavailable`.
+    pub fn open(&mut self) -> impl Future<Output = Result<(), AuditUnavailable>> + 'static {
+        let waits = (self.state == State::Fresh).then(|| {
+            let (waiter, waits) = oneshot::channel();
+            let body = self.body(&Event::new(&kind::OPENED, kind::CODE_OPEN));
+            self.state = State::Opened;
+            self.push(body, Part::Open(waiter));
+            waits
+        });
+        let handle = Arc::clone(&self.slot.handle);
+        async move {
+            let Some(waits) = waits else {
+                return Err(AuditUnavailable("the flow's record was opened before".to_owned()));
+            };
+            waits.await.unwrap_or_else(|_| Err(handle.shared.unavailable()))
+        }
+    }
+
+    /// Records a refusal: nothing was opened.
+    ///
+    /// A flow that was opened is recorded as failed with this reason instead, unless the reason is
+    /// that its Open could not be made durable.
+    pub fn refuse(
+        mut self,
+        reason: Reason,
+        detail: Option<&str>,
+        remedy: Option<&str>,
+        alert: Option<u8>,
+    ) {
+        let kind = match (self.state, reason) {
+            (_, Reason::AuditUnavailable) => &kind::UNRECORDED,
+            (State::Opened, _) => &kind::FAILED,
+            _ => &kind::REFUSED,
+        };
+        self.end(&Event::refusal(kind, reason, detail, remedy, alert));
+    }
+
+    /// Records that an opened flow could not be connected.
+    pub fn fail(mut self, reason: Reason, detail: Option<&str>) {
+        let kind = match self.state {
+            State::Opened => &kind::FAILED,
+            _ => &kind::REFUSED,
+        };
+        self.end(&Event::refusal(kind, reason, detail, None, None));
+    }
+
+    /// Records the end of a flow that was connected.
+    pub fn close(mut self, end: FlowEnd, traffic: TrafficFacts) {
+        match self.state {
+            State::Opened => self.end(&Event::end(end, traffic)),
+            _ => self.end_unopened("ended as if it were open, but nothing was opened"),
+        }
+    }
+
+    fn end_unopened(&mut self, detail: &str) {
+        let reason = Reason::ShuttingDown;
+        self.end(&Event::refusal(&kind::REFUSED, reason, Some(detail), None, None));
+    }
+
+    fn end(&mut self, event: &Event<'_>) {
+        let refusal = event.kind.activity == kind::REFUSED.activity;
+        let body = self.body(event);
+        self.state = State::Ended;
+        self.slot.spent = true;
+        self.push(body, if refusal { Part::Refusal } else { Part::End });
+    }
+
+    fn push(&self, body: Vec<u8>, part: Part) {
+        self.slot.shared().push(Entry { flow: self.uid, body, part });
+    }
+
+    fn body(&self, event: &Event<'_>) -> Vec<u8> {
+        let shared = self.slot.shared();
+        let refused = event.kind.activity == kind::REFUSED.activity;
+        let profiles = if refused { kind::PROFILES_REFUSED } else { kind::PROFILES_ALLOWED };
+        let open = event.kind.activity == kind::OPENED.activity;
+        // A wall clock that was set back must not let a flow end before it began.
+        let now = clock::unix_ms().max(self.started);
+        let flags = self.flag_history(event);
+        record::body(&Record {
+            metadata: record::Metadata::new(&shared.site, profiles, Some(self.uid)),
+            class: event.kind.into(),
+            time: now,
+            start_time: Some(self.started),
+            end_time: (!open).then_some(now),
+            duration: (!open).then(|| millis(self.since.elapsed())),
+            count: None,
+            status_code: event.code,
+            status_detail: event.reason.map(Reason::sentence),
+            policy: self.rule.as_ref().map(|rule| policy(&shared.site, rule)),
+            firewall_rule: self.rule.as_ref().map(firewall_rule),
+            src_endpoint: self.source(),
+            dst_endpoint: Some(self.destination()),
+            connection_info: Some(record::ConnectionInfo {
+                uid: record::Uid(self.uid),
+                direction_id: kind::OUTBOUND,
+                protocol_num: kind::PROTOCOL_TCP,
+                protocol_name: "tcp",
+                protocol_ver_id: if self.device.address.ip().to_canonical().is_ipv4() {
+                    4
+                } else {
+                    6
+                },
+                boundary_id: (!refused).then_some(kind::BOUNDARY_VPN),
+                community_uid: &self.community,
+                flag_history: &flags,
+            }),
+            proxy_endpoint: self.dial.as_ref().map(|dial| record::ProxyEndpoint {
+                ip: dial.local.ip().to_canonical(),
+                port: dial.local.port(),
+                interface_name: Some(dial.interface.as_str()),
+                zone: None,
+            }),
+            traffic: event.traffic.map(traffic),
+            tls: self.hello.as_ref().map(|hello| tls(hello, event.alert)),
+            ja4_fingerprint_list: self.fingerprint(),
+            device: record::Device::new(&shared.site, &shared.region),
+            unmapped: record::Unmapped { egress: self.egress(event) },
+        })
+    }
+
+    fn source(&self) -> record::SrcEndpoint<'_> {
+        let name = self.device.name.as_deref();
+        record::SrcEndpoint {
+            uid: name,
+            name,
+            ip: Some(self.device.address.ip().to_canonical()),
+            port: Some(self.device.address.port()),
+            mac: self.device.mac.map(record::Text),
+            type_id: kind::TYPE_IOT,
+        }
+    }
+
+    fn destination(&self) -> record::DstEndpoint<'_> {
+        let name = self.hello.as_ref().and_then(|hello| hello.name.as_ref());
+        record::DstEndpoint {
+            hostname: name.map(ServerName::as_str),
+            ip: self.dialled.ip().to_canonical(),
+            port: self.dialled.port(),
+            svc_name: self.rule.as_ref().and_then(|rule| rule.service.as_deref()),
+            proxy_endpoint: self.dial.as_ref().map(|dial| record::ProxyEndpoint {
+                ip: dial.endpoint.ip().to_canonical(),
+                port: dial.endpoint.port(),
+                interface_name: None,
+                zone: dial.zone.as_deref(),
+            }),
+        }
+    }
+
+    fn fingerprint(&self) -> Option<[record::Fingerprint<'_>; 1]> {
+        let ja4 = self.hello.as_ref().map(|hello| hello.ja4.as_str());
+        ja4.filter(|ja4| !ja4.is_empty()).map(|value| {
+            [record::Fingerprint { type_id: kind::FINGERPRINT_JA4, kind: "JA4", value }]
+        })
+    }
+
+    fn egress<'a>(&'a self, event: &Event<'a>) -> record::Egress<'a> {
+        let hello = self.hello.as_ref();
+        let dialled = self.dialled.ip().to_canonical();
+        let dns = self.dns.as_ref();
+        let addresses = |dns: &'a DnsFacts| dns.addresses.get(..MAX_LIST).unwrap_or(&dns.addresses);
+        record::Egress {
+            v: kind::EGRESS_VERSION,
+            reason: event.reason.map(Reason::code),
+            stage: event.reason.map(|reason| reason.stage().as_str()),
+            detail: event.detail,
+            remedy: event.remedy.or(event.reason.map(Reason::remedy)),
+            identity: Some(self.device.identity),
+            endpoint: self.rule.as_ref().and_then(|rule| rule.endpoint.as_deref()),
+            tls_version_from: hello.map(|_| "client_hello_offer"),
+            ech: hello.map(|hello| hello.ech),
+            notes: hello.map(|hello| &*hello.notes).filter(|notes| !notes.is_empty()),
+            first_bytes: Some(self.first_bytes.as_str()).filter(|bytes| !bytes.is_empty()),
+            alert: event.alert.filter(|_| hello.is_none()),
+            dns: dns.map(|dns| record::DnsPart {
+                resolver: dns.resolver,
+                ttl: dns.ttl,
+                age_ms: millis(dns.age),
+                last_good: dns.last_good,
+                addresses: addresses(dns),
+            }),
+            connect_us: self.dial.as_ref().map(|dial| micros(dial.connect)),
+            destination_match: dns.map(|dns| dns.addresses.contains(&dialled)),
+            conn_state: event.state,
+            spliced: event.traffic.map(|traffic| traffic.spliced),
+            mono_ns: clock::mono_ns(),
+        }
+    }
+
+    /// Zeek's history letters, of what the gate itself saw: the device's handshake with it, data
+    /// both ways, and how the ends ended.
+    fn flag_history(&self, event: &Event<'_>) -> String {
+        let mut flags = String::from("ShA");
+        let traffic = event.traffic.unwrap_or_default();
+        if self.hello.is_some() || !self.first_bytes.is_empty() || traffic.up > 0 {
+            flags.push('D');
+        }
+        if traffic.down > 0 || event.alert.is_some() {
+            flags.push('d');
+        }
+        flags.push_str(event.flags);
+        flags
+    }
+}
+
+impl Drop for FlowRecord {
+    fn drop(&mut self) {
+        match self.state {
+            State::Ended => {}
+            State::Fresh => self.end_unopened("the flow's task ended without a verdict"),
+            State::Opened => {
+                // A panic here, while another one unwinds, would take the whole process down.
+                let watched = self
+                    .traffic
+                    .take()
+                    .and_then(|watch| catch_unwind(AssertUnwindSafe(|| watch())).ok());
+                self.end(&Event::end(FlowEnd::InternalError, watched.unwrap_or_default()));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for FlowRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlowRecord")
+            .field("uid", &self.uid)
+            .field("state", &self.state)
+            .field("device", &self.device)
+            .field("dialled", &self.dialled)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Event<'a> {
+    fn new(kind: &'static Kind, code: &'a str) -> Self {
+        Self {
+            kind,
+            code,
+            detail: None,
+            reason: None,
+            remedy: None,
+            alert: None,
+            traffic: None,
+            flags: "",
+            state: None,
+        }
+    }
+
+    fn refusal(
+        kind: &'static Kind,
+        reason: Reason,
+        detail: Option<&'a str>,
+        remedy: Option<&'a str>,
+        alert: Option<u8>,
+    ) -> Self {
+        let failed = kind.activity == kind::FAILED.activity;
+        let traffic = failed.then(TrafficFacts::default);
+        let reason = Some(reason);
+        let code = reason.map_or("", Reason::code);
+        let detail = detail.filter(|detail| !detail.is_empty());
+        Self { reason, detail, remedy, alert, traffic, ..Self::new(kind, code) }
+    }
+
+    fn end(end: FlowEnd, traffic: TrafficFacts) -> Self {
+        let (kind, code, flags, state) = match end {
+            FlowEnd::ClosedByDevice => (&kind::CLOSED, "closed_by_device", "Ff", Some("SF")),
+            FlowEnd::ClosedByEndpoint => (&kind::CLOSED, "closed_by_endpoint", "fF", Some("SF")),
+            FlowEnd::Idle => (&kind::CLOSED, "idle", "", None),
+            FlowEnd::Drained => (&kind::CLOSED, "drained", "", None),
+            FlowEnd::ResetByDevice => (&kind::RESET, "reset_by_device", "R", Some("RSTO")),
+            FlowEnd::ResetByEndpoint => (&kind::RESET, "reset_by_endpoint", "r", Some("RSTR")),
+            FlowEnd::PolicyWithdrawn => (&kind::WITHDRAWN, "policy_withdrawn", "", None),
+            FlowEnd::InternalError => (&kind::BROKEN, "internal_error", "", None),
+        };
+        Self { flags, state, traffic: Some(traffic), ..Self::new(kind, code) }
+    }
+}
+
+/// The record that counts flows for which there was no room.
+pub(super) fn unrecorded(shared: &Shared, counted: Unrecorded) -> Vec<u8> {
+    let reason = Reason::AuditUnavailable;
+    record::body(&Record {
+        metadata: record::Metadata::new(&shared.site, kind::PROFILES_REFUSED, None),
+        class: (&kind::UNRECORDED).into(),
+        time: counted.last,
+        start_time: Some(counted.first),
+        end_time: Some(counted.last),
+        duration: Some(counted.last.saturating_sub(counted.first)),
+        count: Some(counted.count),
+        status_code: reason.code(),
+        status_detail: Some(reason.sentence()),
+        policy: None,
+        firewall_rule: None,
+        src_endpoint: record::SrcEndpoint {
+            uid: None,
+            // OCSF wants an endpoint with a name or address; there are many behind this record.
+            name: Some("several devices"),
+            ip: None,
+            port: None,
+            mac: None,
+            type_id: kind::TYPE_IOT,
+        },
+        dst_endpoint: None,
+        connection_info: None,
+        proxy_endpoint: None,
+        traffic: None,
+        tls: None,
+        ja4_fingerprint_list: None,
+        device: record::Device::new(&shared.site, &shared.region),
+        unmapped: record::Unmapped {
+            egress: record::Egress {
+                v: kind::EGRESS_VERSION,
+                reason: Some(reason.code()),
+                stage: Some(reason.stage().as_str()),
+                remedy: Some(reason.remedy()),
+                mono_ns: clock::mono_ns(),
+                ..record::Egress::default()
+            },
+        },
+    })
+}
+
+fn policy<'a>(site: &'a str, rule: &'a RuleFacts) -> record::Policy<'a> {
+    let version = rule.policy.get(..SHORT_HASH).unwrap_or(&rule.policy);
+    let uid = record::Text(record::Prefixed(&rule.policy));
+    record::Policy { uid, name: site, version, is_applied: true }
+}
+
+fn firewall_rule(rule: &RuleFacts) -> record::FirewallRule<'_> {
+    let kind = if rule.rule.starts_with("device ") { "device" } else { "default" };
+    record::FirewallRule { uid: &rule.rule, name: &rule.rule, kind, match_location: "tls.sni" }
+}
+
+fn tls(hello: &HelloPart, alert: Option<u8>) -> record::Tls<'_> {
+    record::Tls {
+        version: &hello.version,
+        sni: hello.name.as_ref().map(ServerName::as_str),
+        alert,
+        tls_extension_list: (!hello.alpn.is_empty()).then(|| {
+            [record::TlsExtension {
+                type_id: kind::EXTENSION_ALPN,
+                kind: "application_layer_protocol_negotiation",
+                data: &hello.alpn,
+            }]
+        }),
+    }
+}
+
+fn traffic(facts: TrafficFacts) -> record::Traffic {
+    let bytes = facts.up.saturating_add(facts.down);
+    record::Traffic { bytes, bytes_out: facts.up, bytes_in: facts.down }
+}
+
+/// A TLS version as people write it (RFC 8446 section 4.2.1); unknown ones in hex.
+fn version_text(version: u16) -> String {
+    let known = match version {
+        0x0300 => "3.0",
+        0x0301 => "1.0",
+        0x0302 => "1.1",
+        0x0303 => "1.2",
+        0x0304 => "1.3",
+        _ => "",
+    };
+    let mut text = known.to_owned();
+    if text.is_empty() {
+        let _ = write!(text, "0x{version:04x}");
+    }
+    text
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// How many ALPN names, notes or addresses a record holds: a hostile hello must not make it huge.
+const MAX_LIST: usize = 16;
+const MAX_FIRST_BYTES: usize = 16;
+/// How much of the policy's hash names its version to people.
+const SHORT_HASH: usize = 12;

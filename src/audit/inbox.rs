@@ -1,0 +1,294 @@
+//! What data threads and the writer share: the queue, the slots, and how the log is doing.
+//!
+//! A slot is room for one flow's records. Nothing is queued without one, so the queue is bounded by
+//! the slots, pushing never waits, and no record is lost for want of room.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::chain::{Head, Hex};
+use super::{AuditStatus, AuditUnavailable};
+
+/// Resolves when an Open is on disk, or cannot be brought there.
+pub(super) type Waiter = oneshot::Sender<Result<(), AuditUnavailable>>;
+
+/// A record on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) flow: Uuid,
+    /// From `record::body`.
+    pub(super) body: Vec<u8>,
+    pub(super) part: Part,
+}
+
+/// Which part of a flow's story a record tells.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// An Open that somebody waits for.
+    Open(Waiter),
+    /// An Open that nobody waits for any more: its waiter was told that it failed.
+    LateOpen,
+    /// An end that gives the flow's slot back.
+    End,
+    /// A refusal; it gives the slot back, too.
+    Refusal,
+    /// A record without a slot: ends found after a crash, counts.
+    Extra,
+}
+
+/// Flows that were refused because there was no room to record them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unrecorded {
+    pub(super) count: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// When the first was counted; what decides when they are recorded.
+    pub(super) since: Instant,
+}
+
+impl Unrecorded {
+    pub(super) fn merge(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let (Some(one), Some(other)) = (one, other) else { return one.or(other) };
+        Some(Self {
+            count: one.count.saturating_add(other.count),
+            first: one.first.min(other.first),
+            last: one.last.max(other.last),
+            since: one.since.min(other.since),
+        })
+    }
+}
+
+/// What data threads and the writer share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) site: String,
+    pub(super) region: String,
+    pub(super) directory: PathBuf,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    slots: usize,
+    free: AtomicUsize,
+    /// Mirrors `health.failure`, so that `reserve` takes no lock.
+    failing: AtomicBool,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    entries: Vec<Entry>,
+    unrecorded: Option<Unrecorded>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Open,
+    /// The writer takes what is there, and then no more.
+    Closing,
+    Closed,
+}
+
+#[derive(Debug)]
+struct Health {
+    head: Head,
+    failure: Option<String>,
+    full: bool,
+}
+
+/// What the writer has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// There may be something to write.
+    More,
+    /// This was the last.
+    Last,
+}
+
+impl Shared {
+    pub(super) fn new(options: &super::AuditOptions, head: Head) -> Self {
+        Self {
+            site: options.site.clone(),
+            region: options.region.clone(),
+            directory: options.directory.clone(),
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            slots: options.slots,
+            free: AtomicUsize::new(options.slots),
+            failing: AtomicBool::new(false),
+            health: Mutex::new(Health { head, failure: None, full: false }),
+        }
+    }
+
+    /// Takes a slot.
+    pub(super) fn take_slot(&self) -> Result<(), AuditUnavailable> {
+        if self.failing.load(Ordering::Acquire) {
+            return Err(self.unavailable());
+        }
+        let taken =
+            self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1));
+        match taken {
+            Ok(_) => Ok(()),
+            Err(_) => Err(AuditUnavailable(format!(
+                "all {} places for flows' records are taken",
+                self.slots
+            ))),
+        }
+    }
+
+    /// Gives slots back.
+    pub(super) fn free_slots(&self, count: usize) {
+        self.free.fetch_add(count, Ordering::AcqRel);
+    }
+
+    /// Why nothing can be recorded.
+    pub(super) fn unavailable(&self) -> AuditUnavailable {
+        let health = lock(&self.health);
+        AuditUnavailable(health.failure.clone().unwrap_or_else(|| CLOSED.to_owned()))
+    }
+
+    /// Queues a record. Never waits for the disk.
+    pub(super) fn push(&self, entry: Entry) {
+        let mut queue = lock(&self.queue);
+        if queue.state == State::Closed {
+            drop(queue);
+            if matches!(entry.part, Part::End | Part::Refusal) {
+                self.free_slots(1);
+                tracing::error!(flow = %entry.flow, "A flow ended after the audit log was closed; \
+                    the next start records its end.");
+            }
+            return;
+        }
+        queue.entries.push(entry);
+        let first = queue.entries.len() == 1;
+        drop(queue);
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Counts a flow that was refused without a slot.
+    pub(super) fn count_unrecorded(&self, now: u64) {
+        let mut queue = lock(&self.queue);
+        let one = Unrecorded { count: 1, first: now, last: now, since: Instant::now() };
+        let first = queue.unrecorded.is_none();
+        queue.unrecorded = Unrecorded::merge(queue.unrecorded, Some(one));
+        drop(queue);
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits for records, for `gather` to pass since the first uncounted refusal, for `deadline`, or
+    /// for the end; then moves what is there to `into`.
+    pub(super) fn wait(
+        &self,
+        into: &mut Vec<Entry>,
+        counted: &mut Option<Unrecorded>,
+        gather: Duration,
+        deadline: Option<Instant>,
+    ) -> Work {
+        let mut queue = lock(&self.queue);
+        loop {
+            let now = Instant::now();
+            let counts = queue.unrecorded.as_ref().map(|counted| counted.since + gather);
+            let due = counts.into_iter().chain(deadline).min();
+            let closing = queue.state != State::Open;
+            if !queue.entries.is_empty() || closing || due.is_some_and(|due| due <= now) {
+                into.append(&mut queue.entries);
+                if closing || counts.is_some_and(|due| due <= now) {
+                    *counted = Unrecorded::merge(*counted, queue.unrecorded.take());
+                }
+                return if closing { Work::Last } else { Work::More };
+            }
+            queue = match due {
+                None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(due) => {
+                    let wait = self.wake.wait_timeout(queue, due - now);
+                    wait.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Counted refusals that wait, whether or not they are due.
+    pub(super) fn take_unrecorded(&self) -> Option<Unrecorded> {
+        lock(&self.queue).unrecorded.take()
+    }
+
+    /// Asks the writer to finish.
+    pub(super) fn begin_close(&self) {
+        let mut queue = lock(&self.queue);
+        if queue.state == State::Open {
+            queue.state = State::Closing;
+        }
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// Takes what came in while the writer wrote its last batch. When that is nothing, the queue is
+    /// closed: whoever comes later is told so.
+    pub(super) fn end_close(&self, into: &mut Vec<Entry>) {
+        let mut queue = lock(&self.queue);
+        into.append(&mut queue.entries);
+        if into.is_empty() {
+            queue.state = State::Closed;
+            self.failing.store(true, Ordering::Release);
+        }
+    }
+
+    /// Closes the queue whatever is in it; waiters learn it from their dropped channel.
+    pub(super) fn abandon(&self) {
+        let mut queue = lock(&self.queue);
+        queue.state = State::Closed;
+        queue.entries.clear();
+        self.failing.store(true, Ordering::Release);
+    }
+
+    /// A batch is durable.
+    pub(super) fn wrote(&self, head: &Head) {
+        let mut health = lock(&self.health);
+        health.head = head.clone();
+        if health.failure.take().is_some() {
+            health.full = false;
+            self.failing.store(false, Ordering::Release);
+            tracing::info!(seq = head.seq, "The audit log can be written again.");
+        }
+    }
+
+    /// Nothing can be written, for this reason.
+    pub(super) fn failed(&self, failure: String, full: bool) {
+        let mut health = lock(&self.health);
+        if health.failure.is_none() {
+            tracing::error!(failure, "The audit log cannot be written; new flows are refused.");
+        }
+        health.failure = Some(failure);
+        health.full = full;
+        self.failing.store(true, Ordering::Release);
+    }
+
+    pub(super) fn status(&self) -> AuditStatus {
+        let health = lock(&self.health);
+        let no_slot = self.free.load(Ordering::Acquire) == 0;
+        AuditStatus {
+            seq: health.head.seq,
+            head: Hex(&health.head.hash).to_string(),
+            unshipped: health.head.seq,
+            full: health.full || no_slot,
+            failure: health.failure.clone(),
+            directory: self.directory.clone(),
+        }
+    }
+}
+
+/// A panic of another thread leaves plain data behind, which stays usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const CLOSED: &str = "the audit log is closed";

@@ -1,0 +1,372 @@
+//! The shape of a record: OCSF 1.8.0 Network Activity as structs that serialise themselves.
+//!
+//! A body is a whole record but for what only the writer knows: sequence, time of writing and the
+//! link to the line before. [`append_line`] puts these in. For that `metadata` is the first member
+//! and `unmapped` the last one, with `egress` alone in it; [`body`] is the only way to make a body.
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::net::IpAddr;
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::chain::{Hex, Link};
+use super::kind::{self, Kind};
+use crate::config::MacAddr;
+
+/// One record.
+#[derive(Serialize)]
+pub(super) struct Record<'a> {
+    pub(super) metadata: Metadata<'a>,
+    #[serde(flatten)]
+    pub(super) class: Class,
+    pub(super) time: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) start_time: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) end_time: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) duration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) count: Option<u64>,
+    pub(super) status_code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) status_detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<Policy<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) firewall_rule: Option<FirewallRule<'a>>,
+    pub(super) src_endpoint: SrcEndpoint<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dst_endpoint: Option<DstEndpoint<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connection_info: Option<ConnectionInfo<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) proxy_endpoint: Option<ProxyEndpoint<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) traffic: Option<Traffic>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<Tls<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ja4_fingerprint_list: Option<[Fingerprint<'a>; 1]>,
+    pub(super) device: Device<'a>,
+    pub(super) unmapped: Unmapped<'a>,
+}
+
+/// Where a record comes from and which flow it belongs to.
+#[derive(Serialize)]
+pub(super) struct Metadata<'a> {
+    version: &'static str,
+    product: Product,
+    profiles: &'static [&'static str],
+    log_name: &'static str,
+    log_version: &'static str,
+    uid: Uid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_uid: Option<Uid>,
+    tenant_uid: &'a str,
+}
+
+impl<'a> Metadata<'a> {
+    pub(super) fn new(
+        site: &'a str,
+        profiles: &'static [&'static str],
+        flow: Option<Uuid>,
+    ) -> Self {
+        Self {
+            version: kind::OCSF_VERSION,
+            product: Product {
+                vendor_name: kind::PRODUCT,
+                name: kind::PRODUCT,
+                version: kind::PRODUCT_VERSION,
+            },
+            profiles,
+            log_name: kind::LOG_NAME,
+            log_version: kind::LOG_VERSION,
+            uid: Uid(Uuid::now_v7()),
+            correlation_uid: flow.map(Uid),
+            tenant_uid: site,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Product {
+    vendor_name: &'static str,
+    name: &'static str,
+    version: &'static str,
+}
+
+/// A row of the table in `kind`, spelt out.
+#[derive(Serialize)]
+pub(super) struct Class {
+    category_uid: u8,
+    class_uid: u16,
+    class_name: &'static str,
+    activity_id: u8,
+    activity_name: &'static str,
+    type_uid: u32,
+    severity_id: u8,
+    status_id: u8,
+    status: &'static str,
+    action_id: u8,
+    action: &'static str,
+    disposition_id: u8,
+    disposition: &'static str,
+    is_alert: bool,
+}
+
+impl From<&Kind> for Class {
+    fn from(kind: &Kind) -> Self {
+        Self {
+            category_uid: kind::CATEGORY_UID,
+            class_uid: kind::CLASS_UID,
+            class_name: kind::CLASS_NAME,
+            activity_id: kind.activity.0,
+            activity_name: kind.activity.1,
+            type_uid: kind.type_uid(),
+            severity_id: kind.severity,
+            status_id: kind.status.0,
+            status: kind.status.1,
+            action_id: kind.action.0,
+            action: kind.action.1,
+            disposition_id: kind.disposition.0,
+            disposition: kind.disposition.1,
+            is_alert: kind.is_alert(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Policy<'a> {
+    pub(super) uid: Text<Prefixed<'a>>,
+    pub(super) name: &'a str,
+    pub(super) version: &'a str,
+    pub(super) is_applied: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct FirewallRule<'a> {
+    pub(super) uid: &'a str,
+    pub(super) name: &'a str,
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) match_location: &'static str,
+}
+
+#[derive(Serialize)]
+pub(super) struct SrcEndpoint<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) uid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mac: Option<Text<MacAddr>>,
+    pub(super) type_id: u8,
+}
+
+#[derive(Serialize)]
+pub(super) struct DstEndpoint<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hostname: Option<&'a str>,
+    pub(super) ip: IpAddr,
+    pub(super) port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) svc_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) proxy_endpoint: Option<ProxyEndpoint<'a>>,
+}
+
+/// The ENI behind the address that the device dialled, or the box's own outgoing address.
+#[derive(Serialize)]
+pub(super) struct ProxyEndpoint<'a> {
+    pub(super) ip: IpAddr,
+    pub(super) port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) interface_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) zone: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+pub(super) struct ConnectionInfo<'a> {
+    pub(super) uid: Uid,
+    pub(super) direction_id: u8,
+    pub(super) protocol_num: u8,
+    pub(super) protocol_name: &'static str,
+    pub(super) protocol_ver_id: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) boundary_id: Option<u8>,
+    pub(super) community_uid: &'a str,
+    pub(super) flag_history: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct Traffic {
+    pub(super) bytes: u64,
+    pub(super) bytes_out: u64,
+    pub(super) bytes_in: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Tls<'a> {
+    pub(super) version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sni: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) alert: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls_extension_list: Option<[TlsExtension<'a>; 1]>,
+}
+
+#[derive(Serialize)]
+pub(super) struct TlsExtension<'a> {
+    pub(super) type_id: u8,
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) data: &'a [String],
+}
+
+#[derive(Serialize)]
+pub(super) struct Fingerprint<'a> {
+    pub(super) type_id: u8,
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) value: &'a str,
+}
+
+/// The box.
+#[derive(Serialize)]
+pub(super) struct Device<'a> {
+    uid: &'a str,
+    name: &'a str,
+    type_id: u8,
+    region: &'a str,
+}
+
+impl<'a> Device<'a> {
+    pub(super) fn new(site: &'a str, region: &'a str) -> Self {
+        Self { uid: site, name: site, type_id: kind::TYPE_FIREWALL, region }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Unmapped<'a> {
+    pub(super) egress: Egress<'a>,
+}
+
+/// What OCSF has no place for.
+#[derive(Default, Serialize)]
+pub(super) struct Egress<'a> {
+    pub(super) v: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stage: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) remedy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) identity: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) endpoint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls_version_from: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ech: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) notes: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) first_bytes: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) alert: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dns: Option<DnsPart<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connect_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) destination_match: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) conn_state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) spliced: Option<u64>,
+    pub(super) mono_ns: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct DnsPart<'a> {
+    pub(super) resolver: std::net::SocketAddr,
+    pub(super) ttl: u32,
+    pub(super) age_ms: u64,
+    pub(super) last_good: bool,
+    pub(super) addresses: &'a [IpAddr],
+}
+
+/// A UUID as records spell it.
+#[derive(Clone, Copy)]
+pub(super) struct Uid(pub(super) Uuid);
+
+impl Serialize for Uid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+    }
+}
+
+/// Anything that displays itself, as a string.
+pub(super) struct Text<T>(pub(super) T);
+
+impl<T: Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// A SHA-256 in hex, with the name of the hash before it.
+pub(super) struct Prefixed<'a>(pub(super) &'a str);
+
+impl Display for Prefixed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sha256:{}", self.0)
+    }
+}
+
+/// Serialises a record but for what [`append_line`] adds.
+pub(super) fn body(record: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(TYPICAL_BODY);
+    serde_json::to_writer(&mut bytes, record)
+        .expect("a record has string keys only, and a Vec takes every write");
+    debug_assert!(bytes.starts_with(HEAD) && bytes.ends_with(TAIL), "metadata first, egress last");
+    bytes
+}
+
+/// Appends the line of a body, without its newline, and returns where it begins.
+pub(super) fn append_line(
+    out: &mut Vec<u8>,
+    body: &[u8],
+    chain: &str,
+    link: &Link,
+    logged: u64,
+) -> usize {
+    let start = out.len();
+    let inner = body.strip_prefix(HEAD).and_then(|rest| rest.strip_suffix(TAIL));
+    let inner = inner.expect("`body` made it, so metadata is first and egress is last");
+    let seq = link.seq;
+    out.extend_from_slice(HEAD);
+    let _ = write!(out, "\"sequence\":{seq},\"logged_time\":{logged},");
+    out.extend_from_slice(inner);
+    out.extend_from_slice(b"},\"chain\":{\"id\":");
+    let _ = serde_json::to_writer(&mut *out, chain);
+    let _ = write!(out, ",\"seq\":{seq},\"prev\":\"sha256:{}\"}}}}}}", Hex(&link.prev));
+    start
+}
+
+const HEAD: &[u8] = b"{\"metadata\":{";
+/// The ends of `egress`, `unmapped` and the record.
+const TAIL: &[u8] = b"}}}";
+const TYPICAL_BODY: usize = 2048;

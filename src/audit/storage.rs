@@ -1,0 +1,150 @@
+//! The file operations of the writer, behind a trait so that tests can let each of them fail.
+//!
+//! An operation that returned `Ok` is durable where its name says so: [`Storage::create`] has synced
+//! the directory, [`SegmentFile::sync`] the data.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+
+/// Where segments are kept.
+pub(super) trait Storage: Send + 'static {
+    /// An open segment.
+    type File: SegmentFile;
+
+    /// Makes a file that must not exist, and makes its name durable.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// Opens a file to append to it.
+    fn append_to(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// Removes a file that holds nothing durable.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// An open segment.
+pub(super) trait SegmentFile: Send {
+    /// Writes behind the end.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes everything written durable (fdatasync(2)).
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Cuts the file to `len` bytes.
+    fn cut(&mut self, len: u64) -> io::Result<()>;
+
+    /// Makes sure that `bytes` more fit on the disk, where the file system can say.
+    fn reserve(&mut self, len: u64, bytes: u64) -> io::Result<()>;
+}
+
+/// Real files.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Disk;
+
+impl Storage for Disk {
+    type File = File;
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let file = OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(path)?;
+        if let Err(error) = sync_parent(path) {
+            let _ = std::fs::remove_file(path);
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    fn append_to(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().append(true).open(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+}
+
+impl SegmentFile for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)?;
+        self.sync_data()
+    }
+
+    fn reserve(&mut self, len: u64, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&*self, FallocateFlags::KEEP_SIZE, len, bytes) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+            other => other.map_err(io::Error::from),
+        }
+    }
+}
+
+/// Makes the directory, where it is missing.
+pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
+    sync_parent(directory)
+}
+
+/// Takes the directory for this process alone; the lock lasts as long as the file is open.
+///
+/// `None` when another process has it.
+pub(super) fn lock(directory: &Path) -> io::Result<Option<File>> {
+    let path = directory.join("lock");
+    let file = OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Puts a small file in place of another in one step: after a crash it is the old or the new one.
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let next = path.with_extension("next");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&next)?;
+    file.write_all(content)?;
+    file.sync_data()?;
+    std::fs::rename(&next, path)?;
+    sync_parent(path)
+}
+
+/// Gives a whole segment a name under which it is evidence and no part of the log.
+pub(super) fn move_aside(path: &Path) -> io::Result<()> {
+    std::fs::rename(path, torn_path(path, 0))?;
+    sync_parent(path)
+}
+
+/// A name for what was torn off at `offset` that is not taken: a segment can be torn twice at one
+/// place.
+pub(super) fn torn_path(path: &Path, offset: u64) -> PathBuf {
+    let base = format!("{}.torn-{offset}", path.display());
+    let mut aside = PathBuf::from(&base);
+    let mut again = 0;
+    while aside.exists() {
+        again += 1;
+        aside = PathBuf::from(format!("{base}-{again}"));
+    }
+    aside
+}
+
+/// Makes a file's name durable.
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// The daemon writes, its group reads.
+pub(super) const FILE_MODE: u32 = 0o640;
+const DIRECTORY_MODE: u32 = 0o750;

@@ -1,0 +1,16 @@
+//! The audit log from outside: what its records say, and what it keeps through crashes and full
+//! disks.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that meets the unexpected has to fail"
+)]
+
+mod crash;
+mod full;
+mod records;
+mod run;
+mod schema;
+mod support;

@@ -22,6 +22,7 @@ use super::{
     AuditUnavailable, DeviceFacts, DialFacts, DnsFacts, FlowEnd, Handle, RuleFacts, TrafficFacts,
     clock,
 };
+use crate::config::MacAddr;
 use crate::hello::HelloFacts;
 use crate::name::ServerName;
 use crate::reason::Reason;
@@ -131,6 +132,11 @@ impl FlowRecord {
     /// The flow's id (`connection_info.uid`, `metadata.correlation_uid`), a UUIDv7.
     pub fn uid(&self) -> Uuid {
         self.uid
+    }
+
+    /// Adds the device's hardware address, where it is known.
+    pub fn set_mac(&mut self, mac: Option<MacAddr>) {
+        self.device.mac = mac;
     }
 
     /// Adds who the device is, once policy has recognised it.

@@ -166,9 +166,6 @@ impl Audit {
         self.handle.shared.count_unrecorded(clock::unix_ms());
     }
 
-    /// Counts.
-    pub fn count_unrecorded(&self) {}
-
     /// How the log is doing.
     pub fn status(&self) -> AuditStatus {
         self.handle.shared.status()

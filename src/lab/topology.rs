@@ -1,0 +1,369 @@
+//! The namespaces and the wires between them.
+//!
+//! ```text
+//! dev1 dev2 dev3 ── lan ── lan0 box wan0 ── public      203.0.113.0/24, 2001:db8:0:1::/64
+//!                              box vpn1 ── vpc          169.254.10.0/30
+//!                              box vpn2 ── vpc          169.254.11.0/30
+//! ```
+//!
+//! The box forwards, IPv4 and IPv6, and every part knows the way back to the devices: without the
+//! daemon a device reaches everything, so a leak would succeed and be counted.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::error::LabError;
+use super::{external, netns};
+
+/// One plant device.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceSite {
+    /// Its namespace.
+    pub namespace: &'static str,
+    /// Its name in the configuration.
+    pub name: &'static str,
+    /// Its IPv4 address.
+    pub address: Ipv4Addr,
+    /// Its IPv6 address.
+    pub address6: Ipv6Addr,
+    /// Its hardware address, of the documentation range (RFC 7042 section 2.1.2).
+    pub mac: &'static str,
+}
+
+/// The plant's devices: a press, a Greengrass core, and an old machine.
+pub const DEVICES: [DeviceSite; 3] =
+    [device("dev1", "press-3", 7), device("dev2", "gateway-1", 8), device("dev3", "legacy-1", 9)];
+
+/// An availability zone of the VPC.
+#[derive(Clone, Copy, Debug)]
+pub struct ZoneSite {
+    /// Its name.
+    pub name: &'static str,
+    /// The third octet of its subnet 10.20.N.0/24.
+    pub subnet: u8,
+}
+
+/// The VPC's zones.
+pub const ZONES: [ZoneSite; 2] =
+    [ZoneSite { name: "eu-central-1a", subnet: 0 }, ZoneSite { name: "eu-central-1b", subnet: 1 }];
+
+impl ZoneSite {
+    /// The address with this last octet in this zone.
+    pub const fn address(&self, octet: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 20, self.subnet, octet)
+    }
+
+    /// The zone's resolver endpoint.
+    pub const fn resolver(&self) -> Ipv4Addr {
+        self.address(RESOLVER_OCTET)
+    }
+}
+
+/// The public IPv4 address with this last octet.
+pub const fn public4(octet: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 51, 100, octet)
+}
+
+/// The public IPv6 address with this last octet, written in decimal as in IPv4.
+pub fn public6(octet: u8) -> Ipv6Addr {
+    let digits = u16::from(octet / 10) * 16 + u16::from(octet % 10);
+    Ipv6Addr::new(0x2001, 0xdb8, 0xaa, 0, 0, 0, 0, digits)
+}
+
+/// Both public addresses with this last octet.
+pub fn public(octet: u8) -> [IpAddr; 2] {
+    [public4(octet).into(), public6(octet).into()]
+}
+
+/// The last octets that have addresses in both zones and on the public side.
+pub const OCTETS: std::ops::RangeInclusive<u8> = 11..=19;
+/// The last octet of resolvers, in the zones and on the public side.
+pub const RESOLVER_OCTET: u8 = 53;
+/// The box on the plant network.
+pub const BOX_LAN: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
+/// The box's source address into the tunnels.
+pub const TUNNEL_SOURCE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 7);
+/// The public side's router, which answers echo requests.
+pub const PUBLIC_ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// The public side's router in IPv6.
+pub const PUBLIC_ROUTER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 1);
+
+/// What can differ between two labs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wiring {
+    /// The tunnels' MTU in bytes, for example 1,446 as on a real IPsec tunnel; 1,500 where absent.
+    pub tunnel_mtu: Option<u16>,
+    /// Whether the tunnels carry segments as large as the stack likes, or of real size.
+    pub offload: Offload,
+}
+
+/// Segmentation offload of the tunnels' interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offload {
+    /// As the kernel sets it up: segments of up to 64 KiB cross the wire whole.
+    #[default]
+    On,
+    /// TSO, GSO and GRO off (needs `ethtool`): segments have their real size.
+    Off,
+}
+
+/// Makes all namespaces, wires, addresses, routes and counters.
+///
+/// # Errors
+/// The first command that fails, with its words.
+pub(crate) fn build(wiring: Wiring) -> Result<(), LabError> {
+    let mut namespaces = String::new();
+    for name in NAMESPACES {
+        line(&mut namespaces, format_args!("netns add {name}"));
+    }
+    batch(&namespaces)?;
+    for name in NAMESPACES {
+        netns::within(name, || settings(name))?;
+    }
+    batch(&wires(wiring))?;
+    configure("lan", &lan())?;
+    for device in &DEVICES {
+        configure(device.namespace, &plant_device(device))?;
+    }
+    configure("box", BOX)?;
+    configure("vpc", &vpc())?;
+    configure("public", &public_side())?;
+    netns::within("vpc", || external::feed("nft", &["-f", "-"], VPC_RULES))?;
+    netns::within("public", || external::feed("nft", &["-f", "-"], PUBLIC_RULES))?;
+    if wiring.offload == Offload::Off {
+        for (namespace, interface) in
+            [("box", "vpn1"), ("box", "vpn2"), ("vpc", "tun1"), ("vpc", "tun2")]
+        {
+            let args = ["-K", interface, "tso", "off", "gso", "off", "gro", "off"];
+            netns::within(namespace, || external::run("ethtool", &args))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the namespaces' names; each goes when the last socket in it does.
+pub(crate) fn remove() -> Result<(), LabError> {
+    let mut namespaces = String::new();
+    for name in NAMESPACES {
+        line(&mut namespaces, format_args!("netns delete {name}"));
+    }
+    batch(&namespaces)
+}
+
+/// The route into the VPC through tunnel 1 or 2, which the kernel forgets when its link goes down.
+pub(crate) fn tunnel_route(tunnel: u8) -> String {
+    let net = 9 + tunnel;
+    let metric = 10 * u16::from(tunnel);
+    format!(
+        "route replace 10.20.0.0/16 via 169.254.{net}.1 dev vpn{tunnel} metric {metric} \
+         src {TUNNEL_SOURCE}\n"
+    )
+}
+
+/// Runs lines of `ip -batch` in a namespace.
+pub(crate) fn configure(namespace: &str, lines: &str) -> Result<(), LabError> {
+    netns::within(namespace, || batch(lines))
+}
+
+const NAMESPACES: [&str; 7] = ["lan", "dev1", "dev2", "dev3", "box", "vpc", "public"];
+
+const fn device(namespace: &'static str, name: &'static str, octet: u8) -> DeviceSite {
+    let address6 = Ipv6Addr::new(0xfd00, 0x10, 0x10, 0, 0, 0, 0, octet as u16);
+    let mac = match octet {
+        7 => "00:00:5e:00:53:07",
+        8 => "00:00:5e:00:53:08",
+        _ => "00:00:5e:00:53:09",
+    };
+    DeviceSite { namespace, name, address: Ipv4Addr::new(10, 10, 3, octet), address6, mac }
+}
+
+fn batch(lines: &str) -> Result<(), LabError> {
+    external::feed("ip", &["-batch", "-"], lines).map(drop)
+}
+
+fn line(text: &mut String, words: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{words}");
+}
+
+/// Kernel settings of one namespace, of the calling thread's namespace.
+///
+/// They come before the wires, because an interface takes its own from `default` when it appears.
+fn settings(name: &str) -> Result<(), LabError> {
+    // Duplicate address detection would keep IPv6 addresses unusable for seconds.
+    let mut settings = vec![
+        ("ipv6/conf/all/accept_dad", "0"),
+        ("ipv6/conf/default/accept_dad", "0"),
+        ("ipv6/conf/default/accept_ra", "0"),
+        ("ipv4/conf/default/rp_filter", "0"),
+        ("ipv4/conf/all/rp_filter", "0"),
+    ];
+    if name == "box" {
+        settings.extend([
+            ("ipv4/ip_forward", "1"),
+            ("ipv6/conf/all/forwarding", "1"),
+            ("ipv4/conf/all/rp_filter", "2"),
+            // A case waits for its ICMP error, and cases follow each other faster than the kernel's
+            // one per second.
+            ("ipv4/icmp_ratelimit", "0"),
+            ("ipv6/icmp/ratelimit", "0"),
+        ]);
+    }
+    for (setting, value) in settings {
+        let path = format!("/proc/sys/net/{setting}");
+        std::fs::write(&path, value)
+            .map_err(LabError::io(format!("set {path} to {value} in {name}")))?;
+    }
+    Ok(())
+}
+
+fn wires(wiring: Wiring) -> String {
+    let mut text = String::new();
+    for DeviceSite { namespace, mac, .. } in &DEVICES {
+        line(
+            &mut text,
+            format_args!(
+                "link add eth0 netns {namespace} address {mac} \
+                 type veth peer name {namespace} netns lan"
+            ),
+        );
+    }
+    text.push_str("link add lan0 netns box type veth peer name box netns lan\n");
+    text.push_str("link add wan0 netns box type veth peer name box netns public\n");
+    let mtu = wiring.tunnel_mtu.map_or_else(String::new, |mtu| format!("mtu {mtu} "));
+    for tunnel in [1, 2] {
+        line(
+            &mut text,
+            format_args!(
+                "link add vpn{tunnel} netns box {mtu}type veth peer name tun{tunnel} {mtu}netns vpc"
+            ),
+        );
+    }
+    text
+}
+
+fn lan() -> String {
+    // Snooping would hold back neighbour discovery until it has learnt who listens.
+    let mut text = String::from("link add br0 type bridge mcast_snooping 0\nlink set br0 up\n");
+    for port in DEVICES.iter().map(|device| device.namespace).chain(["box"]) {
+        line(&mut text, format_args!("link set {port} master br0 up"));
+    }
+    text
+}
+
+fn plant_device(device: &DeviceSite) -> String {
+    let DeviceSite { address, address6, .. } = device;
+    format!(
+        "link set lo up
+         link set eth0 up
+         addr add {address}/16 dev eth0
+         addr add {address6}/64 dev eth0 nodad
+         route add default via {BOX_LAN}
+         route add default via fd00:10:10::1
+        "
+    )
+}
+
+const BOX: &str = "link set lo up
+addr add 10.99.0.7/32 dev lo
+link set lan0 up
+addr add 10.10.0.1/16 dev lan0
+addr add fd00:10:10::1/64 dev lan0 nodad
+link set wan0 up
+addr add 203.0.113.7/24 dev wan0
+addr add 2001:db8:0:1::7/64 dev wan0 nodad
+route add default via 203.0.113.1
+route add default via 2001:db8:0:1::1
+link set vpn1 up
+addr add 169.254.10.2/30 dev vpn1
+link set vpn2 up
+addr add 169.254.11.2/30 dev vpn2
+route add 10.20.0.0/16 via 169.254.10.1 dev vpn1 metric 10 src 10.99.0.7
+route add 10.20.0.0/16 via 169.254.11.1 dev vpn2 metric 20 src 10.99.0.7
+route add blackhole 10.20.0.0/16 metric 4000
+";
+
+fn vpc() -> String {
+    let mut text = String::from("link set lo up\n");
+    for zone in &ZONES {
+        for octet in OCTETS.chain([RESOLVER_OCTET]) {
+            line(&mut text, format_args!("addr add {}/32 dev lo", zone.address(octet)));
+        }
+    }
+    for tunnel in [1, 2] {
+        let net = 9 + tunnel;
+        let metric = 10 * tunnel;
+        line(&mut text, format_args!("link set tun{tunnel} up"));
+        line(&mut text, format_args!("addr add 169.254.{net}.1/30 dev tun{tunnel}"));
+        let via = format!("default via 169.254.{net}.2 dev tun{tunnel}");
+        line(&mut text, format_args!("route add {via} metric {metric}"));
+        line(&mut text, format_args!("route add {via} table 10{tunnel}"));
+        line(&mut text, format_args!("rule add fwmark {tunnel} lookup 10{tunnel}"));
+    }
+    text
+}
+
+fn public_side() -> String {
+    let mut text = String::from(
+        "link set lo up
+link set box up
+addr add 203.0.113.1/24 dev box
+addr add 2001:db8:0:1::1/64 dev box nodad
+route add 10.0.0.0/8 via 203.0.113.7
+route add fd00::/8 via 2001:db8:0:1::7
+",
+    );
+    for address in OCTETS.chain([RESOLVER_OCTET]).flat_map(public) {
+        match address {
+            IpAddr::V4(address) => line(&mut text, format_args!("addr add {address}/32 dev lo")),
+            IpAddr::V6(address) => {
+                line(&mut text, format_args!("addr add {address}/128 dev lo nodad"));
+            }
+        }
+    }
+    text
+}
+
+/// Replies leave by the tunnel that the last packet of their connection came in on. What is silent
+/// is dropped without a word, in both directions, as a dead machine or a cut cable does.
+const VPC_RULES: &str = "table inet lab {
+    counter bypassed { }
+    set silent_zones { type ipv4_addr; flags interval; }
+    set silent_hosts { type ipv4_addr; }
+    set silent_tunnels { type ifname; }
+    chain arrive {
+        type filter hook prerouting priority mangle; policy accept;
+        iifname @silent_tunnels drop
+        ip daddr @silent_zones drop
+        ip daddr @silent_hosts drop
+        iifname { tun1, tun2 } ip saddr 10.10.0.0/16 counter name bypassed
+        iifname tun1 ct mark set 1
+        iifname tun2 ct mark set 2
+    }
+    chain answer {
+        type route hook output priority mangle; policy accept;
+        ip saddr @silent_zones drop
+        ip saddr @silent_hosts drop
+        meta mark set ct mark
+    }
+    chain leave {
+        type filter hook postrouting priority mangle; policy accept;
+        oifname @silent_tunnels drop
+    }
+}
+";
+
+/// Every packet that comes out of the box counts, but for what IPv6 needs to have neighbours.
+const PUBLIC_RULES: &str = "table inet lab {
+    counter leaked { }
+    set leaks4 { type ipv4_addr . ipv4_addr . inet_proto; size 4096; flags dynamic; }
+    set leaks6 { type ipv6_addr . ipv6_addr . inet_proto; size 4096; flags dynamic; }
+    chain arrive {
+        type filter hook prerouting priority raw; policy accept;
+        iifname box icmpv6 type { 133-137, 143 } accept
+        iifname box counter name leaked
+        iifname box add @leaks4 { ip saddr . ip daddr . meta l4proto }
+        iifname box add @leaks6 { ip6 saddr . ip6 daddr . meta l4proto }
+    }
+}
+";

@@ -62,8 +62,8 @@ ports = [443, 8443]
         let allow = allow.iter().map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(", ");
         let _ = write!(
             text,
-            "\n[[device]]\nname    = \"{}\"\nmac     = \"{}\"\naddress = \"{}\"\nallow   = [{allow}]\n",
-            device.name, device.mac, device.address
+            "\n[[device]]\nname    = \"{}\"\nmac     = \"{}\"\nallow   = [{allow}]\n",
+            device.name, device.mac
         );
     }
     let _ = write!(

@@ -5,6 +5,9 @@ use std::io;
 /// Why the lab, or a step in it, did not come about.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
+    /// The lab cannot show what it is there to show.
+    #[error("{0}")]
+    Proof(String),
     /// The kernel or its policy does not let this user make namespaces.
     #[error(
         "namespaces are refused here ({detail}). Allow them with whichever of these settings the \

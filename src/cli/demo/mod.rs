@@ -1,7 +1,101 @@
-//! demo
+//! `sluicegate demo`: a plant, the gate and a VPC on this machine.
+//!
+//! Everything happens in network namespaces of its own: three devices, the real daemon with its real
+//! nftables rules, a VPC of two zones, and a public internet that answers to the same names, so that
+//! a leak would succeed and be seen. Nothing of the machine's own network is touched.
+
+mod cases;
+mod play;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
 use clap::Args;
+use serde_json::json;
+
+use super::{fail, note, print};
+use crate::lab::{Lab, LabError, inside};
+use cases::CASES;
+use play::Theatre;
+use table::Table;
+
 #[derive(Debug, Args)]
-pub(super) struct Options {}
-pub(super) fn run(_: &Options) -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+#[command(after_help = "Example: sluicegate demo --json | jq .ok\n\n\
+    Needs nft and ip, and either root or permission to make user namespaces.")]
+pub(super) struct Options {
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Keep the run's audit log in this directory
+    #[arg(long, value_name = "DIR")]
+    audit: Option<PathBuf>,
+}
+
+pub(super) fn run(options: &Options) -> ExitCode {
+    if !inside::is_inside() {
+        return match inside::reexec_self() {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error, 1),
+        };
+    }
+    match play(options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn play(options: &Options) -> Result<bool, LabError> {
+    let table = Table::new(options.json);
+    table.progress("building the plant, the VPC and the public internet");
+    let lab = Lab::up()?;
+    table.progress("checking that a leak would succeed and be seen");
+    play::prove_that_leaks_show(&lab)?;
+    table.progress("starting the gate");
+    let binary = std::env::current_exe().map_err(LabError::io("find this program"))?;
+    let daemon = lab.start_daemon(&binary, &lab.daemon_config())?;
+    let mut theatre = Theatre::new(&lab, &daemon);
+    theatre.until_settled()?;
+    let mut rows = Vec::new();
+    let mut ok = true;
+    table.head();
+    for (place, case) in CASES.iter().enumerate() {
+        table.progress(&format!("{}/{} {}", place + 1, CASES.len(), case.name));
+        let outcome = theatre.play(case)?;
+        ok &= outcome.ok();
+        table.row(case, &outcome);
+        rows.push(table::json(case, &outcome));
+    }
+    let leaked = lab.leaked_packets()?;
+    ok &= leaked == 0 && lab.public_seen().is_empty();
+    for leak in lab.leaks()? {
+        note(&format!("leaked: {} from {} to {}", leak.protocol, leak.from, leak.to));
+    }
+    if let Some(directory) = &options.audit {
+        keep_records(&lab, &daemon, directory)?;
+    }
+    if options.json {
+        print(&format!("{}\n", json!({ "cases": rows, "leaked_packets": leaked, "ok": ok })));
+    } else {
+        table.foot(rows.len(), leaked, ok);
+    }
+    Ok(ok)
+}
+
+/// Ends the gate, so that its log is complete, and copies the log.
+fn keep_records(lab: &Lab, daemon: &crate::lab::Daemon, to: &PathBuf) -> Result<(), LabError> {
+    daemon.signal(rustix::process::Signal::TERM)?;
+    daemon.wait(std::time::Duration::from_secs(20))?;
+    let action = || format!("keep the audit log in {}", to.display());
+    std::fs::create_dir_all(to).map_err(LabError::io(action()))?;
+    let from = lab.directory().join("audit");
+    for entry in std::fs::read_dir(from).map_err(LabError::io(action()))? {
+        let entry = entry.map_err(LabError::io(action()))?;
+        if entry.file_name().to_string_lossy().ends_with(".ndjson") {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))
+                .map_err(LabError::io(action()))?;
+        }
+    }
+    Ok(())
 }

@@ -37,14 +37,8 @@ impl Daemon {
         let socket = directory.join("notify");
         let notifications = UnixDatagram::bind(&socket)
             .map_err(LabError::io(format!("open the socket {}", socket.display())))?;
-        // `setpriv` asks the kernel to kill what it becomes when the lab ends unexpectedly.
-        let mut command = netns::command(party.namespace(), "setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(binary)
-            .args(["run", "--config"])
-            .arg(&config_file)
-            .env("NOTIFY_SOCKET", &socket);
+        let mut command = netns::bound_command(party.namespace(), binary);
+        command.args(["run", "--config"]).arg(&config_file).env("NOTIFY_SOCKET", &socket);
         let process = Process::start(party, command, &directory.join("stderr"))?;
         let daemon = Self {
             process,

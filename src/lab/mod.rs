@@ -182,8 +182,8 @@ impl Lab {
         program: &str,
         args: &[&str],
     ) -> Result<Process, LabError> {
-        let mut command = netns::command(party.namespace(), "setpriv");
-        command.args(["--pdeathsig", "KILL", "--", program]).args(args);
+        let mut command = netns::bound_command(party.namespace(), program);
+        command.args(args);
         let said = self.directory.join(format!("process-{}", self.started().len()));
         let process = Process::start(party, command, &said)?;
         self.started().push(process.handle());

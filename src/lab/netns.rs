@@ -45,6 +45,19 @@ pub(crate) fn command(name: &str, program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// As [`command`], for what must not outlive this process, however this process ends.
+///
+/// The kernel kills it when the thread that started it ends. That is asked for after the start, so
+/// the shell looks whether the parent has ended before: then nobody would ever kill it.
+pub(crate) fn bound_command(name: &str, program: impl AsRef<OsStr>) -> Command {
+    let mut command = command(name, "setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "--", "sh", "-c", r#"[ "$PPID" = "$0" ] && exec "$@""#])
+        .arg(std::process::id().to_string())
+        .arg(program);
+    command
+}
+
 fn path(name: &str) -> String {
     format!("/run/netns/{name}")
 }

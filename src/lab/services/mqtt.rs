@@ -4,10 +4,16 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Talks to one client until it disconnects.
+/// Talks to one client until it disconnects or closes.
 pub(super) async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     loop {
-        let packet = read_packet(&mut stream).await?;
+        let packet = match read_packet(&mut stream).await {
+            Ok(packet) => packet,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return stream.shutdown().await;
+            }
+            Err(error) => return Err(error),
+        };
         let id = packet.identifier();
         let answer: &[u8] = match (packet.first >> 4, id) {
             (CONNECT, _) => &[0x20, 2, 0, 0],

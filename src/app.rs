@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{Control, Reporter};
@@ -61,6 +62,9 @@ pub enum StartError {
     /// The new configuration needs a restart.
     #[error("{0} cannot change while the gate runs; restart it")]
     NeedsRestart(&'static str),
+    /// The configuration's own tests fail.
+    #[error("the configuration's [[expect]] tests fail: {0}")]
+    Expectations(String),
     /// The new configuration is not valid.
     #[error("the configuration is not valid:\n{0}")]
     Invalid(String),
@@ -144,7 +148,7 @@ impl Running {
     ///
     /// # Errors
     /// The system refuses signals or netlink sockets.
-    pub async fn serve(self, ready: impl FnOnce()) -> Result<(), StartError> {
+    pub async fn serve(self) -> Result<(), StartError> {
         let system = |action: &str| {
             let action = action.to_owned();
             move |source| StartError::System { action, source }
@@ -164,7 +168,8 @@ impl Running {
         // The kernel may have changed between the first look and the subscription.
         self.take_stock().await;
         self.repair().await;
-        ready();
+        tracing::info!("the gate is ready");
+        tell_manager(&[NotifyState::Ready]);
         loop {
             tokio::select! {
                 () = end.asked() => break,
@@ -279,6 +284,8 @@ impl Running {
 
     /// Loads the configuration anew: all or nothing.
     async fn reload(&self) {
+        let reloading = NotifyState::monotonic_usec_now();
+        tell_manager(&[NotifyState::Reloading, reloading.unwrap_or(NotifyState::MonotonicUsec(0))]);
         let refused = match self.try_reload().await {
             Ok(()) => None,
             Err(error) => {
@@ -287,6 +294,8 @@ impl Running {
             }
         };
         self.state.note_reload(refused);
+        // Also after a refusal: the gate works on, with the old policy.
+        tell_manager(&[NotifyState::Ready]);
     }
 
     async fn try_reload(&self) -> Result<(), StartError> {
@@ -324,6 +333,7 @@ impl Running {
 
     async fn drain(self, mut end: Ending) {
         tracing::info!("draining: no new flows");
+        tell_manager(&[NotifyState::Stopping]);
         for thread in &self.threads {
             thread.tell(Command::Drain(PATIENCE));
         }
@@ -414,6 +424,12 @@ impl Ending {
 /// answers.
 fn rules_of(site: Site, old: Option<&Arc<Rules>>) -> Result<Rules, StartError> {
     let policy = Policy::compile(&site);
+    let failed = policy.check_expectations(&site);
+    if !failed.is_empty() {
+        let told: Vec<_> =
+            failed.iter().map(|f| format!("line {}: {}", f.line, f.sentence)).collect();
+        return Err(StartError::Expectations(told.join("; ")));
+    }
     let options = BookOptions::new(&site);
     let same_tunnels = old.filter(|old| {
         old.site.tunnel.interfaces == site.tunnel.interfaces
@@ -456,6 +472,12 @@ fn check_device_interfaces<'a>(
         }
     }
     Ok(())
+}
+
+/// Tells systemd, where it is the manager (sd_notify(3)).
+fn tell_manager(states: &[NotifyState<'_>]) {
+    // Without a service manager there is nobody to tell.
+    let _ = sd_notify::notify(states);
 }
 
 /// What is bound at the start and stays.

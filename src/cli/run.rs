@@ -3,11 +3,9 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use super::{ConfigFile, EXIT_CONFIG, fail, load};
+use crate::app::{self, StartError};
 use clap::Args;
-use sd_notify::NotifyState;
-
-use super::{ConfigFile, fail, load};
-use crate::app;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: sluicegate run --config /etc/sluicegate/sluicegate.toml\n\n\
@@ -36,18 +34,11 @@ pub(super) fn run(options: &Options) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    let outcome = runtime.block_on(async {
-        let running = app::build(site, &options.config.path).await?;
-        running
-            .serve(|| {
-                tracing::info!("the gate is ready");
-                // Without a service manager there is nobody to tell.
-                let _ = sd_notify::notify(&[NotifyState::Ready]);
-            })
-            .await
-    });
+    let outcome =
+        runtime.block_on(async { app::build(site, &options.config.path).await?.serve().await });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error @ StartError::Expectations(_)) => fail(&error, EXIT_CONFIG),
         Err(error) => fail(&error, 1),
     }
 }

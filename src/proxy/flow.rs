@@ -29,16 +29,13 @@ use crate::resolve::Endpoints;
 
 /// Takes on an accepted connection: reserves its record and starts its task.
 pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
-    let slot = match shared.audit.reserve() {
-        Ok(slot) => slot,
-        Err(_) => {
-            // What cannot be recorded is not allowed. The log counts these and says how many they
-            // were once it can be written again.
-            shared.audit.count_unrecorded();
-            shared.stats.denied(Reason::AuditUnavailable);
-            reset_on_close(&intercepted.stream);
-            return;
-        }
+    let Ok(slot) = shared.audit.reserve() else {
+        // What cannot be recorded is not allowed. The log counts these and says how many they were
+        // once it can be written again.
+        shared.audit.count_unrecorded();
+        shared.stats.denied(Reason::AuditUnavailable);
+        reset_on_close(&intercepted.stream);
+        return;
     };
     let registered = shared.tracker.register();
     let shared = Rc::clone(shared);

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use sluicegate::lab::device::{self, Call, Failure, HelloShape, Sni, tls_connect};
 use sluicegate::lab::services::{self, Blob, Handshake, MQTT_ALPN, SERVICES, SPARE_OCTET};
-use sluicegate::lab::topology::{DEVICES, TUNNEL_SOURCE, ZONES, public, public4, public6};
+use sluicegate::lab::topology::{
+    DEVICES, Offload, TUNNEL_SOURCE, Wiring, ZONES, public, public4, public6,
+};
 use sluicegate::lab::{Lab, LabError, dns, inside};
 
 /// For what must come back.
@@ -397,6 +399,30 @@ fn programs_run_in_their_namespace() {
         let output = lab.edge().command("curl", &args).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.contains("x-endpoint: 10.20.1.11"), "{output:?}");
+    });
+}
+
+#[test]
+fn tunnels_can_have_the_size_of_real_ones() {
+    inside::test("tunnels_can_have_the_size_of_real_ones", || {
+        let wiring = Wiring { tunnel_mtu: Some(1446), offload: Offload::Off };
+        let lab = Lab::up_with(wiring).unwrap_or_else(|error| panic!("{error}"));
+        for (party, interface) in [(lab.edge(), "vpn1"), (lab.vpc(), "tun2")] {
+            let args = ["-j", "-d", "link", "show", interface];
+            let output = party.command("ip", &args).output().unwrap();
+            let links: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(links[0]["mtu"], 1446);
+            let output = party.command("ethtool", &["-k", interface]).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            for feature in ["tcp-segmentation", "generic-segmentation", "generic-receive"] {
+                assert!(text.contains(&format!("{feature}-offload: off")), "{text}");
+            }
+        }
+        let (pki, call) = (lab.pki(), Call::new(private(0, 13, 443), services::BUCKET));
+        let get = lab.edge().run(async move || {
+            tls_connect(&pki, &call).await.unwrap().get("/blob?size=1000000").await
+        });
+        assert_eq!(get.unwrap().sha256, Blob::sha256(1_000_000));
     });
 }
 

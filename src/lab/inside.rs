@@ -14,6 +14,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::mount::MountFlags;
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::LabError;
@@ -181,13 +182,20 @@ async fn wait_or_signal(
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| LabError::Start { command: line.clone(), source })?;
+    let inner = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let mut ended = std::pin::pin!(child.wait_with_output());
     tokio::select! {
-        output = child.wait_with_output() => {
-            output.map_err(LabError::io(format!("wait for `{line}`")))
-        }
-        _ = interrupt.recv() => Err(LabError::Interrupted),
-        _ = terminate.recv() => Err(LabError::Interrupted),
+        output = &mut ended => return output.map_err(LabError::io(format!("wait for `{line}`"))),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
+    // Waited for, because the directory is removed next, and it must not write there any more.
+    if let Some(inner) = inner
+        && kill_process(inner, Signal::KILL).is_ok()
+    {
+        let _ = ended.await;
+    }
+    Err(LabError::Interrupted)
 }
 
 /// `unshare` on its own first: its refusal could not be told from the program's own failure.
@@ -220,10 +228,9 @@ fn verified_directory() -> Result<PathBuf, LabError> {
         return Err(no("its namespaces are still those outside"));
     }
     // With the outer process gone, nobody would remove the directory: go too.
-    let kill = rustix::process::Signal::KILL;
-    rustix::process::set_parent_process_death_signal(Some(kill))
+    set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| LabError::io("ask to end with the outer process")(error.into()))?;
-    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
     if parent.as_deref() != Some(outer) {
         return Err(no("the process that started it has ended"));
     }

@@ -41,6 +41,7 @@ mod process;
 
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use daemon::Daemon;
@@ -64,6 +65,8 @@ pub struct Lab {
     public_ledger: Arc<Ledger>,
     /// Every process that was started, ended or not.
     processes: Mutex<Vec<Arc<Mutex<Child>>>>,
+    /// How many were to be started: names their files, also of those that did not start.
+    attempts: AtomicUsize,
     devices: [Party; 3],
     edge: Party,
     vpc: Party,
@@ -94,6 +97,7 @@ impl Lab {
             vpc_ledger: Arc::default(),
             public_ledger: Arc::default(),
             processes: Mutex::default(),
+            attempts: AtomicUsize::new(0),
             devices: [first?, second?, third?],
             edge: Party::enter("box")?,
             vpc: Party::enter("vpc")?,
@@ -163,7 +167,7 @@ impl Lab {
     /// # Errors
     /// [`LabError::DaemonEnded`] and [`LabError::DaemonNotReady`] with what it said.
     pub fn start_daemon(&self, binary: &Path, config: &str) -> Result<Daemon, LabError> {
-        let name = format!("daemon-{}", self.started().len());
+        let name = format!("daemon-{}", self.attempt());
         let directory = self.directory.join(name);
         std::fs::create_dir(&directory)
             .map_err(LabError::io(format!("make {}", directory.display())))?;
@@ -184,7 +188,7 @@ impl Lab {
     ) -> Result<Process, LabError> {
         let mut command = netns::bound_command(party.namespace(), program);
         command.args(args);
-        let said = self.directory.join(format!("process-{}", self.started().len()));
+        let said = self.directory.join(format!("process-{}", self.attempt()));
         let process = Process::start(party, command, &said)?;
         self.started().push(process.handle());
         Ok(process)
@@ -207,6 +211,10 @@ impl Lab {
             }
             services::start_public(&pki, &ledger)
         })
+    }
+
+    fn attempt(&self) -> usize {
+        self.attempts.fetch_add(1, Ordering::Relaxed)
     }
 
     fn started(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Mutex<Child>>>> {

@@ -1,15 +1,19 @@
 //! The lab itself: what it builds answers, what it breaks is broken, and it leaves nothing behind.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a test's failure")]
+
+mod remains;
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use sluicegate::lab::device::{self, Call, Failure, HelloShape, Sni, tls_connect};
 use sluicegate::lab::services::{self, Blob, Handshake, MQTT_ALPN, SERVICES, SPARE_OCTET};
-use sluicegate::lab::topology::{DEVICES, TUNNEL_SOURCE, ZONES, public, public4, public6};
+use sluicegate::lab::topology::{
+    DEVICES, Offload, TUNNEL_SOURCE, Wiring, ZONES, public, public4, public6,
+};
 use sluicegate::lab::{Lab, LabError, dns, inside};
 
 /// For what must come back.
@@ -338,6 +342,8 @@ fn a_daemon_that_ends_early_is_told_with_its_words() {
         let ended = lab.start_daemon(&program, "text");
         let Err(LabError::DaemonEnded { status, stderr }) = ended else { panic!("{ended:?}") };
         assert!(status.contains('2') && stderr.contains("no such setting in /"), "{stderr}");
+        let again = lab.start_daemon(&program, "text");
+        assert!(matches!(again, Err(LabError::DaemonEnded { .. })), "{again:?}");
     });
 }
 
@@ -399,111 +405,35 @@ fn programs_run_in_their_namespace() {
 }
 
 #[test]
+fn tunnels_can_have_the_size_of_real_ones() {
+    inside::test("tunnels_can_have_the_size_of_real_ones", || {
+        let wiring = Wiring { tunnel_mtu: Some(1446), offload: Offload::Off };
+        let lab = Lab::up_with(wiring).unwrap_or_else(|error| panic!("{error}"));
+        for (party, interface) in [(lab.edge(), "vpn1"), (lab.vpc(), "tun2")] {
+            let args = ["-j", "-d", "link", "show", interface];
+            let output = party.command("ip", &args).output().unwrap();
+            let links: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(links[0]["mtu"], 1446);
+            let output = party.command("ethtool", &["-k", interface]).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            for feature in ["tcp-segmentation", "generic-segmentation", "generic-receive"] {
+                assert!(text.contains(&format!("{feature}-offload: off")), "{text}");
+            }
+        }
+        let (pki, call) = (lab.pki(), Call::new(private(0, 13, 443), services::BUCKET));
+        let get = lab.edge().run(async move || {
+            tls_connect(&pki, &call).await.unwrap().get("/blob?size=1000000").await
+        });
+        assert_eq!(get.unwrap().sha256, Blob::sha256(1_000_000));
+    });
+}
+
+#[test]
 fn two_labs_in_a_row_in_one_process() {
     inside::test("two_labs_in_a_row_in_one_process", || {
         for _ in 0..2 {
             let lab = lab();
             assert_eq!(reach(&lab, private(0, 14, 443), SOON), Ok(()));
         }
-    });
-}
-
-#[test]
-fn a_panic_inside_is_a_failure_outside() {
-    if inside::is_inside() {
-        return inside::test("a_panic_inside_is_a_failure_outside", || {
-            let lab = lab();
-            lab.device(0).run(async || panic!("as intended"));
-        });
-    }
-    let ended = inside::run_test("a_panic_inside_is_a_failure_outside").unwrap();
-    assert!(!ended.status.success() && ended.entered);
-    assert!(ended.output.contains("as intended"), "{}", ended.output);
-    assert!(!ended.directory.exists());
-    let nothing = std::panic::catch_unwind(|| inside::test("no_such_test", || ()));
-    assert!(nothing.is_err(), "a test that does not exist must not pass");
-}
-
-/// Numbers of all processes in the user namespace of this name.
-fn processes_in(namespace: &str) -> Vec<String> {
-    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let inside = entries.filter(|entry| {
-        let link = std::fs::read_link(entry.path().join("ns/user"));
-        link.is_ok_and(|link| link.to_string_lossy() == namespace)
-    });
-    inside.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-#[test]
-fn nothing_is_left_behind() {
-    let own = "nothing_is_left_behind";
-    if inside::is_inside() {
-        return inside::test(own, || {
-            let lab = lab();
-            let process = lab.start_process(lab.device(0), "sleep", &["1000"]).unwrap();
-            let namespace = std::fs::read_link("/proc/self/ns/user").unwrap();
-            let namespace = namespace.to_string_lossy();
-            assert!(processes_in(&namespace).contains(&process.pid().to_string()));
-            println!("namespace {namespace}.");
-            std::mem::forget((lab, process));
-            // As a crash does it: without a single destructor.
-            std::process::abort();
-        });
-    }
-    let named = || std::fs::read_dir("/run/netns").map(Iterator::count).unwrap_or(0);
-    let before = named();
-    let ended = inside::run_test(own).unwrap();
-    assert!(ended.entered && !ended.status.success());
-    assert!(!ended.directory.exists());
-    let (_, rest) = ended.output.split_once("namespace ").expect("it said its namespace");
-    let (namespace, _) = rest.split_once('.').unwrap();
-    assert!(namespace.starts_with("user:["), "{namespace}");
-    // The kernel kills what was started when its parent dies, not before that.
-    let until = std::time::Instant::now() + SOON;
-    while !processes_in(namespace).is_empty() {
-        let left = processes_in(namespace);
-        assert!(std::time::Instant::now() < until, "still there: {left:?}");
-        std::thread::yield_now();
-    }
-    assert_eq!(named(), before);
-}
-
-#[test]
-fn an_unprivileged_user_has_a_lab_too() {
-    let directory = std::env::temp_dir().join(format!("lab-test-{}", std::process::id()));
-    if !rustix::process::geteuid().is_root() {
-        return a_lab_for_anybody();
-    }
-    // A copy, because the build directory may be closed to others.
-    std::fs::create_dir(&directory).unwrap();
-    let program = directory.join("program");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let output = Command::new("setpriv")
-        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
-        .arg(&program)
-        .args(["--exact", "anybody_has_a_lab", "--nocapture"])
-        .current_dir("/")
-        .env("PATH", "/usr/bin:/bin")
-        .output();
-    std::fs::remove_dir_all(&directory).unwrap();
-    let output = output.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
-}
-
-#[test]
-fn anybody_has_a_lab() {
-    a_lab_for_anybody();
-}
-
-fn a_lab_for_anybody() {
-    inside::test("anybody_has_a_lab", || {
-        let lab = lab();
-        lab.zone_down("eu-central-1b").unwrap();
-        assert_eq!(reach(&lab, private(0, 11, 443), SOON), Ok(()));
-        assert_eq!(reach(&lab, private(1, 11, 443), SILENCE), Err(Failure::TimedOut));
-        let [public, _] = public(11);
-        assert_eq!(reach(&lab, (public, 443).into(), SOON), Ok(()));
-        assert!(lab.leaked_packets().unwrap() > 0);
     });
 }

@@ -1,1 +1,70 @@
-//! Tests.
+//! The log with its insides open: failing disks, torn tails, changed lines.
+
+mod faults;
+mod tail;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::storage::Storage;
+use super::{
+    Audit, AuditOptions, DeviceFacts, FlowEnd, FlowRecord, TrafficFacts, Tuning, read, verify_chain,
+};
+use crate::config::OnFull;
+
+fn options(directory: &Path) -> AuditOptions {
+    AuditOptions {
+        directory: directory.to_owned(),
+        on_full: OnFull::Refuse,
+        site: "augsburg-2".to_owned(),
+        region: "eu-central-1".to_owned(),
+        slots: 256,
+    }
+}
+
+fn start_on(directory: &Path, storage: impl Storage, tuning: Tuning) -> Audit {
+    Audit::start_with(&options(directory), storage, tuning).unwrap()
+}
+
+fn start(directory: &Path) -> Audit {
+    start_on(directory, super::Disk, Tuning::default())
+}
+
+fn flow(audit: &Audit) -> FlowRecord {
+    let device = DeviceFacts {
+        address: "10.10.3.7:51522".parse().unwrap(),
+        mac: None,
+        name: None,
+        identity: "none",
+    };
+    audit.reserve().unwrap().begin(device, "203.0.113.80:443".parse().unwrap())
+}
+
+/// One flow, opened and closed: two lines.
+fn whole_flow(audit: &Audit) {
+    let mut flow = flow(audit);
+    wait(flow.open()).unwrap();
+    flow.close(FlowEnd::ClosedByDevice, TrafficFacts::default());
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn records(directory: &Path) -> Vec<Value> {
+    let mut lines = read::lines(directory).unwrap();
+    let mut records = Vec::new();
+    while let Some(line) = lines.next_line().unwrap() {
+        records.push(serde_json::from_slice(line.bytes).unwrap());
+    }
+    records
+}
+
+/// What `status_code` says, record by record, of a directory with a whole chain.
+fn codes(directory: &Path) -> Vec<String> {
+    let report = verify_chain(directory).unwrap();
+    let records = records(directory);
+    assert_eq!(report.records, records.len() as u64);
+    records.iter().map(|record| record["status_code"].as_str().unwrap().to_owned()).collect()
+}

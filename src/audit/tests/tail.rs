@@ -1,0 +1,208 @@
+//! What a start makes of what it finds on the disk.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::spool::{SETTLED, Tuning};
+use super::super::{ChainError, Disk, read, verify_chain};
+use super::{codes, flow, start, start_on, wait, whole_flow};
+
+/// A directory in memory, where there is one: these tests start logs by the thousand, and what they
+/// look at is not whether a disk keeps its word.
+fn directory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    tempfile::tempdir_in(place).unwrap()
+}
+
+/// A log of three whole flows, as a crash would leave it: without a word about a clean end.
+fn log_of_three() -> (tempfile::TempDir, PathBuf) {
+    let directory = directory();
+    let audit = start(directory.path());
+    (0..3).for_each(|_| whole_flow(&audit));
+    audit.close();
+    fs::remove_file(directory.path().join(SETTLED)).unwrap();
+    let path = directory.path().join("flow-00000000000000000001.ndjson");
+    (directory, path)
+}
+
+fn line_starts(bytes: &[u8]) -> Vec<usize> {
+    let behind = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1);
+    std::iter::once(0).chain(behind).collect()
+}
+
+fn torn_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.to_string_lossy().contains(".torn-")).collect()
+}
+
+#[test]
+fn a_tail_cut_anywhere_is_moved_aside_and_the_chain_goes_on() {
+    let (original, path) = log_of_three();
+    let bytes = fs::read(&path).unwrap();
+    let starts = line_starts(&bytes);
+    let (open, close, end) = (starts[4], starts[5], starts[6]);
+    assert_eq!(end, bytes.len());
+    drop(original);
+    for cut in open..end {
+        let directory = directory();
+        let segment = directory.path().join(path.file_name().unwrap());
+        fs::write(&segment, &bytes[..cut]).unwrap();
+        start(directory.path()).close();
+        let whole = if cut >= close { close } else { open };
+        let torn = torn_files(directory.path());
+        if cut == whole {
+            assert_eq!(torn, Vec::<PathBuf>::new(), "{cut}");
+        } else {
+            let expected = PathBuf::from(format!("{}.torn-{whole}", segment.display()));
+            assert_eq!(torn, [expected.as_path()], "{cut}");
+            assert_eq!(fs::read(expected).unwrap(), &bytes[whole..cut]);
+        }
+        assert!(fs::read(&segment).unwrap().starts_with(&bytes[..whole]));
+        let codes = codes(directory.path());
+        if whole == close {
+            assert_eq!(codes[4..], ["open", "unknown_crash"], "{cut}");
+        } else {
+            assert_eq!(codes.len(), 4, "{cut}");
+        }
+        // The end of a crashed flow is written once.
+        start(directory.path()).close();
+        assert_eq!(super::codes(directory.path()), codes);
+    }
+}
+
+#[test]
+fn garbage_at_the_end_is_a_torn_tail() {
+    let torn: [&[u8]; 4] =
+        [&[0; 5000], b"{\"metadata\":{}}\n", b"\0\0\0\n\0\0", b"x\n{}\n\xff\xff\n[1]"];
+    for garbage in torn {
+        let (directory, path) = log_of_three();
+        let whole = fs::read(&path).unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(garbage).unwrap();
+        let audit = start(directory.path());
+        whole_flow(&audit);
+        audit.close();
+        assert_eq!(codes(directory.path()).len(), 8);
+        let aside = format!("{}.torn-{}", path.display(), whole.len());
+        assert_eq!(fs::read(aside).unwrap(), garbage);
+    }
+}
+
+#[test]
+fn a_segment_with_nothing_whole_in_it_is_moved_aside() {
+    let (directory, path) = log_of_three();
+    let next = directory.path().join("flow-00000000000000000007.ndjson");
+    for (content, aside) in [(&b"{\"meta"[..], 1), (&b""[..], 0)] {
+        fs::write(&next, content).unwrap();
+        start(directory.path()).close();
+        assert_eq!(torn_files(directory.path()).len(), aside);
+        torn_files(directory.path()).into_iter().for_each(|torn| fs::remove_file(torn).unwrap());
+        let _ = fs::remove_file(&next);
+    }
+    assert_eq!(codes(directory.path()).len(), 6);
+    let untouched = fs::read(&path).unwrap();
+    fs::write(&next, b"").unwrap();
+    let audit = start(directory.path());
+    whole_flow(&audit);
+    audit.close();
+    assert_eq!(codes(directory.path()).len(), 8);
+    assert_eq!(fs::read(&path).unwrap(), untouched, "the chain goes on in the empty segment");
+}
+
+#[test]
+fn a_flipped_byte_in_any_line_is_found_and_left_alone() {
+    let (original, path) = log_of_three();
+    let bytes = fs::read(&path).unwrap();
+    let starts = line_starts(&bytes);
+    drop(original);
+    for line in 0..5 {
+        let mut changed = bytes.clone();
+        let at = starts[line] + 400;
+        changed[at] ^= 1;
+        let directory = directory();
+        let segment = directory.path().join(path.file_name().unwrap());
+        if line == 3 {
+            // A torn tail behind it does not make it less suspicious.
+            changed.extend_from_slice(b"{\"metadata");
+        }
+        fs::write(&segment, &changed).unwrap();
+        let error = verify_chain(directory.path()).unwrap_err();
+        let (ChainError::Broken { line: found, .. } | ChainError::Unreadable { line: found, .. }) =
+            error
+        else {
+            panic!("{error}")
+        };
+        let found = usize::try_from(found).unwrap();
+        // A line that still reads is found out by the one behind it.
+        assert!(found == line + 1 || found == line + 2, "{found} {line}");
+
+        let audit = start(directory.path());
+        whole_flow(&audit);
+        audit.close();
+        assert_eq!(fs::read(&segment).unwrap(), changed, "evidence is not touched");
+        assert_eq!(torn_files(directory.path()), Vec::<PathBuf>::new());
+        let next = directory.path().join("flow-00000000000000000007.ndjson");
+        assert_eq!(fs::read_to_string(next).unwrap().lines().count(), 2);
+    }
+}
+
+#[test]
+fn removed_lines_are_found() {
+    let (directory, path) = log_of_three();
+    let bytes = fs::read(&path).unwrap();
+    let starts = line_starts(&bytes);
+    fs::write(&path, [&bytes[..starts[1]], &bytes[starts[2]..]].concat()).unwrap();
+    let error = verify_chain(directory.path()).unwrap_err();
+    assert!(matches!(error, ChainError::Missing { line: 2, expected: 2, found: 3, .. }), "{error}");
+}
+
+#[test]
+fn segments_rotate_and_one_crash_end_reaches_over_them() {
+    let directory = directory();
+    let tuning = Tuning { segment_bytes: 5_000, ..Tuning::default() };
+    let audit = start_on(directory.path(), Disk, tuning);
+    let mut long = flow(&audit);
+    wait(long.open()).unwrap();
+    (0..10).for_each(|_| whole_flow(&audit));
+    audit.clone().close();
+    drop((long, audit));
+    assert!(read::segments(directory.path()).unwrap().len() > 3);
+    assert!(!directory.path().join(SETTLED).exists(), "a flow was open at the end");
+    for _ in 0..2 {
+        start_on(directory.path(), Disk, tuning).close();
+        let codes = codes(directory.path());
+        assert_eq!(codes.len(), 22);
+        assert_eq!(codes.last().unwrap(), "unknown_crash");
+        assert_eq!(fs::read_to_string(directory.path().join(SETTLED)).unwrap(), "22\n");
+    }
+}
+
+#[test]
+fn an_old_segment_is_not_continued() {
+    let directory = directory();
+    for expected in 1..=3 {
+        let tuning = Tuning { segment_age: Duration::ZERO, ..Tuning::default() };
+        let audit = start_on(directory.path(), Disk, tuning);
+        let mut record = flow(&audit);
+        drop(record.open());
+        record.refuse(crate::reason::Reason::ShuttingDown, None, None, None);
+        audit.close();
+        assert!(read::segments(directory.path()).unwrap().len() >= expected);
+    }
+    assert_eq!(codes(directory.path()).len(), 6);
+}
+
+#[test]
+fn only_what_came_after_the_last_clean_end_is_searched_for_open_flows() {
+    let directory = directory();
+    let audit = start(directory.path());
+    let mut open = flow(&audit);
+    wait(open.open()).unwrap();
+    audit.clone().close();
+    drop((open, audit));
+    fs::write(directory.path().join(SETTLED), "1\n").unwrap();
+    start(directory.path()).close();
+    assert_eq!(codes(directory.path()), ["open"]);
+}

@@ -21,7 +21,7 @@ use crate::intercept::{self, InterceptError, Plan};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::{self, Change, Netlink, NetlinkError};
 use crate::policy::Policy;
-use crate::proxy::{Command, DataThread, Rules, RulesInForce, ThreadOptions};
+use crate::proxy::{Command, DataThread, Limits, Rules, RulesInForce, ThreadOptions};
 use crate::relay::Engine;
 use crate::resolve::{Book, BookOptions, Upstream, UpstreamError};
 use crate::tunnel::{Effect, Tunnels};
@@ -78,6 +78,7 @@ pub struct Running {
     threads: Vec<DataThread>,
     control: Control,
     neighbours: Arc<Neighbours>,
+    limits: Arc<Limits>,
     state: Arc<State>,
 }
 
@@ -120,6 +121,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     intercept::set_up(&plan).await?;
     rules.book.keep(rules.policy.exact_names());
     let rules = RulesInForce::new(rules);
+    let limits = Limits::new(rules.now().site.limits, most_flows);
     let neighbours = Arc::new(Neighbours::default());
     neighbours.watch(&rules.now().site.devices.interfaces);
     let options = ThreadOptions {
@@ -128,7 +130,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
         neighbours: Arc::clone(&neighbours),
         engine: Engine::Adaptive,
         pipes: PIPES / threads.max(1),
-        most_flows: most_flows / threads.max(1),
+        limits: Arc::clone(&limits),
     };
     let threads = listeners
         .into_iter()
@@ -140,7 +142,8 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
             source,
         })?;
     let state = Arc::new(State::new());
-    Ok(Running { path: path.to_owned(), rules, audit, threads, control, neighbours, state })
+    let path = path.to_owned();
+    Ok(Running { path, rules, audit, threads, control, neighbours, limits, state })
 }
 
 impl Running {
@@ -321,6 +324,7 @@ impl Running {
         if old.site.devices.interfaces != new.site.devices.interfaces {
             self.neighbours.watch(&new.site.devices.interfaces);
         }
+        self.limits.set(new.site.limits);
         let new = Arc::new(new);
         self.rules.replace(Arc::clone(&new));
         self.take_stock().await;

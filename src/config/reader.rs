@@ -258,12 +258,18 @@ impl<'d> Value<'d> {
 
     /// A whole number between `least` and `most`.
     pub(super) fn integer(&self, least: u16, most: u16) -> Option<At<u16>> {
+        let At { value, span } = self.count(u32::from(least), u32::from(most))?;
+        Some(At { value: u16::try_from(value).ok()?, span })
+    }
+
+    /// A whole number in a wider range.
+    pub(super) fn count(&self, least: u32, most: u32) -> Option<At<u32>> {
         let range = format!("write a whole number from {least} to {most}, without quotes");
         let DeValue::Integer(number) = self.item else {
             self.wrong("a whole number", Some(range));
             return None;
         };
-        let value = u16::from_str_radix(number.as_str(), number.radix()).ok();
+        let value = u32::from_str_radix(number.as_str(), number.radix()).ok();
         let Some(value) = value.filter(|value| (least..=most).contains(value)) else {
             let message =
                 format!("{} is out of range for `{}`", shown(&number.to_string()), self.key);

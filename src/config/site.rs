@@ -38,6 +38,8 @@ pub struct Site {
     pub expectations: Vec<Expectation>,
     /// `[intercept]`.
     pub intercept: Intercept,
+    /// `[limits]`.
+    pub limits: Limits,
     /// `[dns]`.
     pub dns: Dns,
     /// `[audit]`.
@@ -271,6 +273,36 @@ pub struct Intercept {
     pub port: u16,
     /// `data-threads`: how many; one per core where absent.
     pub data_threads: Option<usize>,
+}
+
+/// `[limits]`: what one device, and all together, may ask of the box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `flows`: live flows of all devices; what the descriptors allow where absent.
+    pub flows: Option<u32>,
+    /// `device-flows`: live flows of one device.
+    pub device_flows: u32,
+    /// `new-flows`: new flows per second of all devices.
+    pub new_flows: u32,
+    /// `device-new-flows`: new flows per second of one device; four seconds' worth may come at once.
+    pub device_new_flows: u32,
+    /// `hellos`: flows of all devices that have not sent their hello yet.
+    pub hellos: u32,
+    /// `device-hellos`: the same of one device.
+    pub device_hellos: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            flows: None,
+            device_flows: 512,
+            new_flows: 10_000,
+            device_new_flows: 50,
+            hellos: 4_096,
+            device_hellos: 64,
+        }
+    }
 }
 
 /// `[dns]`.

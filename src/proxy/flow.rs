@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::Rules;
 use super::dial::{Dialed, dial};
+use super::limits::{Admitted, TooMany};
 use super::thread::Shared;
 use super::tracker::{Cut, Registered};
 use crate::audit::{
@@ -38,10 +39,11 @@ pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
         return;
     };
     let registered = shared.tracker.register();
+    let share = shared.limits.admit(intercepted.device.0.ip(), std::time::Instant::now());
     let shared = Rc::clone(shared);
     tokio::task::spawn_local(async move {
         shared.stats.began();
-        live(&shared, intercepted, slot, &registered).await;
+        live(&shared, intercepted, slot, share, &registered).await;
         shared.stats.ended();
     });
 }
@@ -54,19 +56,32 @@ struct Stop {
     alert: Option<Alert>,
 }
 
+/// What a flow begins with.
+struct Asked<'a> {
+    from: IpAddr,
+    port: u16,
+    share: &'a mut Result<Admitted, TooMany>,
+}
+
 /// A flow that is connected; the endpoint has the hello.
 struct Ready {
     endpoint: TcpStream,
     bytes: Rc<FlowBytes>,
 }
 
-async fn live(shared: &Shared, intercepted: Intercepted, slot: Slot, registered: &Registered) {
+async fn live(
+    shared: &Shared,
+    intercepted: Intercepted,
+    slot: Slot,
+    mut share: Result<Admitted, TooMany>,
+    registered: &Registered,
+) {
     let Intercepted { stream: device, device: from, dialled } = intercepted;
     let mut record = slot
         .begin(DeviceFacts { address: from.0, mac: None, name: None, identity: "none" }, dialled.0);
     // Set-up state lives in its own box, which is gone when the relay begins.
-    let setting_up =
-        Box::pin(set_up(shared, &device, from.0.ip(), dialled.0.port(), &mut record, registered));
+    let asked = Asked { from: from.0.ip(), port: dialled.0.port(), share: &mut share };
+    let setting_up = Box::pin(set_up(shared, &device, asked, &mut record, registered));
     match setting_up.await {
         Ok(ready) => carry(shared, &device, ready, record, registered).await,
         Err(stop) => refuse(shared, device, record, stop).await,
@@ -76,18 +91,20 @@ async fn live(shared: &Shared, intercepted: Intercepted, slot: Slot, registered:
 async fn set_up(
     shared: &Shared,
     device: &TcpStream,
-    from: IpAddr,
-    port: u16,
+    asked: Asked<'_>,
     record: &mut FlowRecord,
     registered: &Registered,
 ) -> Result<Ready, Stop> {
-    if shared.tracker.len() > shared.most_flows {
-        return Err(Stop::new(Reason::LimitFlows));
-    }
+    let Asked { from, port, share } = asked;
+    let share = share.as_mut().map_err(|too_many| Stop {
+        detail: Some(too_many.detail.clone()),
+        ..Stop::new(too_many.reason)
+    })?;
     let mac = shared.neighbours.mac(from, shared.netlink.as_ref()).await;
     record.set_mac(mac);
     let asking = Asking { address: from, mac };
     let (hello, raw) = until_cut(registered, read_hello(shared, device, record)).await??;
+    share.heard();
     let rules = shared.rules.now();
     let version = Some(hello.facts.legacy_version);
     let grant =

@@ -6,10 +6,12 @@
 
 mod dial;
 mod flow;
+mod limits;
 mod stats;
 mod thread;
 mod tracker;
 
+pub use limits::Limits;
 pub use stats::{Stats, Totals};
 pub use thread::{Command, DataThread, ThreadOptions};
 

@@ -12,6 +12,7 @@ use tokio::task::LocalSet;
 
 use super::dial::DialMemory;
 use super::flow;
+use super::limits::Limits;
 use super::stats::Stats;
 use super::tracker::{Cut, Tracker};
 use super::{Rules, RulesInForce};
@@ -34,8 +35,8 @@ pub struct ThreadOptions {
     pub engine: Engine,
     /// How many pipes the thread may hold.
     pub pipes: usize,
-    /// How many flows may live on the thread.
-    pub most_flows: usize,
+    /// How much devices may take.
+    pub limits: Arc<Limits>,
 }
 
 /// What a thread is told.
@@ -69,7 +70,7 @@ pub(super) struct Shared {
     /// One read buffer for all hellos of the thread: a silent connection costs no buffer.
     pub(super) scratch: RefCell<Vec<u8>>,
     pub(super) turn: Cell<usize>,
-    pub(super) most_flows: usize,
+    pub(super) limits: Arc<Limits>,
 }
 
 impl DataThread {
@@ -131,7 +132,7 @@ async fn run(
         memory: DialMemory::default(),
         scratch: RefCell::new(vec![0; SCRATCH]),
         turn: Cell::new(0),
-        most_flows: options.most_flows,
+        limits: options.limits,
     });
     let patience = loop {
         tokio::select! {

@@ -1,9 +1,8 @@
 //! The lab itself: what it builds answers, what it breaks is broken, and it leaves nothing behind.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a test's failure")]
-
-mod remains;
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+mod remains;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;

@@ -56,6 +56,7 @@ impl Draft {
             device_entries: self.entries.devices,
             expectations: self.entries.expectations,
             intercept: service.intercept,
+            limits: service.limits,
             dns: service.dns,
             audit: service.audit,
             admin: service.admin,

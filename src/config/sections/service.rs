@@ -1,4 +1,4 @@
-//! `[intercept]`, `[dns]`, `[audit]`, `[admin]`: how the box itself runs.
+//! `[intercept]`, `[limits]`, `[dns]`, `[audit]`, `[admin]`: how the box itself runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::diagnostics::{Problem, Report};
 use crate::config::reader::{At, Table};
 use crate::config::values;
-use crate::config::{Admin, AuditConfig, Dns, ForeignDns, Intercept, OnFull};
+use crate::config::{Admin, AuditConfig, Dns, ForeignDns, Intercept, Limits, OnFull};
 
 /// `dns.listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +15,11 @@ pub(in crate::config) enum ListenWord {
     Off,
 }
 
-/// The four tables, each with its defaults.
+/// The tables, each with its defaults.
 pub(in crate::config) struct Draft {
     pub(super) port: u16,
     data_threads: Option<usize>,
+    limits: Limits,
     pub(in crate::config) listen: Option<At<ListenWord>>,
     foreign: Option<At<ForeignDns>>,
     directory: PathBuf,
@@ -29,6 +30,7 @@ pub(in crate::config) struct Draft {
 /// What [`Draft::finish`] gives.
 pub(super) struct Service {
     pub(super) intercept: Intercept,
+    pub(super) limits: Limits,
     pub(super) dns: Dns,
     pub(super) audit: AuditConfig,
     pub(super) admin: Admin,
@@ -39,6 +41,7 @@ impl Draft {
         let mut draft = Self {
             port: DEFAULT_PORT,
             data_threads: None,
+            limits: Limits::default(),
             listen: None,
             foreign: None,
             directory: PathBuf::from(DEFAULT_DIRECTORY),
@@ -49,6 +52,7 @@ impl Draft {
             },
         };
         draft.read_intercept(root);
+        draft.read_limits(root);
         draft.read_dns(root, report);
         draft.read_audit(root);
         draft.read_admin(root, report);
@@ -64,6 +68,7 @@ impl Draft {
         let on_full = self.on_full.map_or(OnFull::Refuse, |on_full| on_full.value);
         Some(Service {
             intercept: Intercept { port: self.port, data_threads: self.data_threads },
+            limits: self.limits,
             dns,
             audit: AuditConfig { directory: self.directory, on_full },
             admin: self.admin,
@@ -77,6 +82,24 @@ impl Draft {
         let threads =
             table.optional("data-threads").and_then(|value| value.integer(1, MOST_THREADS));
         self.data_threads = threads.map(|threads| usize::from(threads.value));
+        table.finish();
+    }
+
+    fn read_limits(&mut self, root: &mut Table<'_>) {
+        let Some(mut table) = root.optional_table("limits") else { return };
+        let flows = table.optional("flows").and_then(|value| value.count(1, MOST_FLOWS));
+        self.limits.flows = flows.map(|flows| flows.value);
+        for (key, limit) in [
+            ("device-flows", &mut self.limits.device_flows),
+            ("new-flows", &mut self.limits.new_flows),
+            ("device-new-flows", &mut self.limits.device_new_flows),
+            ("hellos", &mut self.limits.hellos),
+            ("device-hellos", &mut self.limits.device_hellos),
+        ] {
+            if let Some(value) = table.optional(key).and_then(|value| value.count(1, MOST_FLOWS)) {
+                *limit = value.value;
+            }
+        }
         table.finish();
     }
 
@@ -136,5 +159,7 @@ const DEFAULT_PORT: u16 = 15_443;
 const DEFAULT_ADMIN_PORT: u16 = 9_443;
 const DEFAULT_DIRECTORY: &str = "/var/lib/sluicegate/audit";
 const DEFAULT_SOCKET: &str = "/run/sluicegate/control.sock";
+/// Ten times what the biggest site has; catches a slip of the finger.
+const MOST_FLOWS: u32 = 1_000_000;
 /// More threads than any edge box has cores; catches a port number in the wrong place.
 const MOST_THREADS: u16 = 256;

@@ -34,6 +34,7 @@ pub(super) fn bare() -> Site {
         device_entries: Vec::new(),
         expectations: Vec::new(),
         intercept: Intercept { port: 15_443, data_threads: None },
+        limits: Limits::default(),
         dns: Dns::Off,
         audit: AuditConfig { directory: "/nowhere".into(), on_full: OnFull::Refuse },
         admin: Admin {

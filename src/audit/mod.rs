@@ -155,11 +155,12 @@ impl Audit {
             }
         };
         let shared = Arc::new(Shared::new(options, found.head.clone()));
-        let ends = found.open.iter().filter_map(|flow| {
+        let ends = found.open.iter().map(|flow| {
             let body = crash::end(&shared, flow)?;
-            Some(Entry { flow: flow.flow, body, part: Part::Extra })
+            Ok(Entry { flow: flow.flow, body, part: Part::Extra })
         });
-        let ends = ends.collect();
+        let ends: io::Result<Vec<_>> = ends.collect();
+        let ends = ends.map_err(|e| refuse("cannot read the audit log in", &e))?;
         let chain = format!("{}/{:04}", options.site, found.epoch);
         let mut writer =
             Writer::new(Arc::clone(&shared), storage, tuning, chain, found.head, segment, lock);

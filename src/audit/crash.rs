@@ -1,5 +1,7 @@
 //! The end of a flow that was open when the box stopped, made from its Open.
 
+use std::io;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -11,9 +13,12 @@ use super::{clock, recover::OpenFlow};
 
 /// The `unknown_crash` record of a flow. What the Open said of the flow is taken over; how much it
 /// moved and when it ended is not known, and not said.
-pub(super) fn end(shared: &Shared, flow: &OpenFlow) -> Option<Vec<u8>> {
-    let line = flow.line().ok()?;
-    let mut open: Map<String, Value> = serde_json::from_slice(&line).ok()?;
+///
+/// # Errors
+/// The Open cannot be read again: without it, starting would forget the flow for good.
+pub(super) fn end(shared: &Shared, flow: &OpenFlow) -> io::Result<Vec<u8>> {
+    let line = flow.line()?;
+    let mut open: Map<String, Value> = serde_json::from_slice(&line)?;
     let start = open.get("start_time").and_then(Value::as_u64).unwrap_or_default();
     let mut facts = Map::new();
     for name in TAKEN_OVER {
@@ -22,7 +27,7 @@ pub(super) fn end(shared: &Shared, flow: &OpenFlow) -> Option<Vec<u8>> {
     let unmapped = open.remove("unmapped").unwrap_or_default();
     let mut egress = unmapped.get("egress").and_then(Value::as_object).cloned().unwrap_or_default();
     egress.insert("mono_ns".to_owned(), clock::mono_ns().into());
-    Some(record::body(&CrashEnd {
+    Ok(record::body(&CrashEnd {
         metadata: metadata(shared, flow.flow),
         class: (&kind::CRASHED).into(),
         time: clock::unix_ms().max(start),

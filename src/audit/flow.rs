@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use super::chain::Hex;
 use super::community::community_id;
-use super::inbox::{Entry, Part, Shared, Unrecorded};
-use super::kind::{self, Kind};
+use super::event::Event;
+use super::inbox::{Entry, Part, Shared};
+use super::kind;
 use super::record::{self, Record};
 use super::{
     AuditUnavailable, DeviceFacts, DialFacts, DnsFacts, FlowEnd, Handle, RuleFacts, TrafficFacts,
@@ -112,20 +113,6 @@ struct HelloPart {
     ech: bool,
     ja4: String,
     notes: Vec<String>,
-}
-
-/// What is said of a flow at one moment of its life.
-struct Event<'a> {
-    kind: &'static Kind,
-    code: &'a str,
-    detail: Option<&'a str>,
-    reason: Option<Reason>,
-    remedy: Option<&'a str>,
-    alert: Option<u8>,
-    traffic: Option<TrafficFacts>,
-    /// Zeek's letters for what ended the flow, and its name for the whole.
-    flags: &'static str,
-    state: Option<&'static str>,
 }
 
 impl FlowRecord {
@@ -420,95 +407,6 @@ impl fmt::Debug for FlowRecord {
             .field("dialled", &self.dialled)
             .finish_non_exhaustive()
     }
-}
-
-impl<'a> Event<'a> {
-    fn new(kind: &'static Kind, code: &'a str) -> Self {
-        Self {
-            kind,
-            code,
-            detail: None,
-            reason: None,
-            remedy: None,
-            alert: None,
-            traffic: None,
-            flags: "",
-            state: None,
-        }
-    }
-
-    fn refusal(
-        kind: &'static Kind,
-        reason: Reason,
-        detail: Option<&'a str>,
-        remedy: Option<&'a str>,
-        alert: Option<u8>,
-    ) -> Self {
-        let failed = kind.activity == kind::FAILED.activity;
-        let traffic = failed.then(TrafficFacts::default);
-        let reason = Some(reason);
-        let code = reason.map_or("", Reason::code);
-        let detail = detail.filter(|detail| !detail.is_empty());
-        Self { reason, detail, remedy, alert, traffic, ..Self::new(kind, code) }
-    }
-
-    fn end(end: FlowEnd, traffic: TrafficFacts) -> Self {
-        let (kind, code, flags, state) = match end {
-            FlowEnd::ClosedByDevice => (&kind::CLOSED, "closed_by_device", "Ff", Some("SF")),
-            FlowEnd::ClosedByEndpoint => (&kind::CLOSED, "closed_by_endpoint", "fF", Some("SF")),
-            FlowEnd::Idle => (&kind::CLOSED, "idle", "", None),
-            FlowEnd::Drained => (&kind::CLOSED, "drained", "", None),
-            FlowEnd::ResetByDevice => (&kind::RESET, "reset_by_device", "R", Some("RSTO")),
-            FlowEnd::ResetByEndpoint => (&kind::RESET, "reset_by_endpoint", "r", Some("RSTR")),
-            FlowEnd::PolicyWithdrawn => (&kind::WITHDRAWN, "policy_withdrawn", "", None),
-            FlowEnd::InternalError => (&kind::BROKEN, "internal_error", "", None),
-        };
-        Self { flags, state, traffic: Some(traffic), ..Self::new(kind, code) }
-    }
-}
-
-/// The record that counts flows for which there was no room.
-pub(super) fn unrecorded(shared: &Shared, counted: Unrecorded) -> Vec<u8> {
-    let reason = Reason::AuditUnavailable;
-    record::body(&Record {
-        metadata: record::Metadata::new(&shared.site, kind::PROFILES_REFUSED, None),
-        class: (&kind::UNRECORDED).into(),
-        time: counted.last,
-        start_time: Some(counted.first),
-        end_time: Some(counted.last),
-        duration: Some(counted.last.saturating_sub(counted.first)),
-        count: Some(counted.count),
-        status_code: reason.code(),
-        status_detail: Some(reason.sentence()),
-        policy: None,
-        firewall_rule: None,
-        src_endpoint: record::SrcEndpoint {
-            uid: None,
-            // OCSF wants an endpoint with a name or address; there are many behind this record.
-            name: Some("several devices"),
-            ip: None,
-            port: None,
-            mac: None,
-            type_id: kind::TYPE_IOT,
-        },
-        dst_endpoint: None,
-        connection_info: None,
-        proxy_endpoint: None,
-        traffic: None,
-        tls: None,
-        ja4_fingerprint_list: None,
-        device: record::Device::new(&shared.site, &shared.region),
-        unmapped: record::Unmapped {
-            egress: record::Egress {
-                v: kind::EGRESS_VERSION,
-                reason: Some(reason.code()),
-                stage: Some(reason.stage().as_str()),
-                remedy: Some(reason.remedy()),
-                mono_ns: clock::mono_ns(),
-                ..record::Egress::default()
-            },
-        },
-    })
 }
 
 fn policy<'a>(site: &'a str, rule: &'a RuleFacts) -> record::Policy<'a> {

@@ -11,7 +11,9 @@
 mod chain;
 mod clock;
 mod community;
+mod count;
 mod crash;
+mod event;
 mod facts;
 mod flow;
 mod inbox;
@@ -24,6 +26,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -120,6 +123,24 @@ impl Audit {
                  another audit.directory"
             )));
         };
+        let writer = Self::writer(options, storage, tuning, lock, &refuse)?;
+        let shared = writer.shared();
+        let thread = std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|e| refuse("cannot start the writer of the audit log in", &e))?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Self { handle: Arc::new(Handle { shared, thread }) })
+    }
+
+    /// Puts in order what the last run left, and makes the writer that continues it.
+    fn writer<S: Storage>(
+        options: &AuditOptions,
+        storage: S,
+        tuning: Tuning,
+        lock: File,
+        refuse: &dyn Fn(&str, &io::Error) -> AuditUnavailable,
+    ) -> Result<Writer<S>, AuditUnavailable> {
         let found = recover::recover(&options.directory, &tuning)
             .map_err(|e| refuse("cannot read the audit log in", &e))?;
         let segment = match found.tail {
@@ -134,21 +155,17 @@ impl Audit {
             }
         };
         let shared = Arc::new(Shared::new(options, found.head.clone()));
-        let ends = found.open.iter().filter_map(|flow| {
+        let ends = found.open.iter().map(|flow| {
             let body = crash::end(&shared, flow)?;
-            Some(Entry { flow: flow.flow, body, part: Part::Extra })
+            Ok(Entry { flow: flow.flow, body, part: Part::Extra })
         });
-        let ends = ends.collect();
+        let ends: io::Result<Vec<_>> = ends.collect();
+        let ends = ends.map_err(|e| refuse("cannot read the audit log in", &e))?;
         let chain = format!("{}/{:04}", options.site, found.epoch);
         let mut writer =
             Writer::new(Arc::clone(&shared), storage, tuning, chain, found.head, segment, lock);
         writer.write_first(ends);
-        let thread = std::thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|e| refuse("cannot start the writer of the audit log in", &e))?;
-        let thread = Mutex::new(Some(thread));
-        Ok(Self { handle: Arc::new(Handle { shared, thread }) })
+        Ok(writer)
     }
 
     /// Reserves room for all records of one flow: its Open and its end, or its refusal.

@@ -20,7 +20,7 @@ use super::chain::Head;
 use super::inbox::{Entry, Part, Shared, Unrecorded, Work};
 use super::read::SegmentName;
 use super::storage::{self, SegmentFile, Storage};
-use super::{clock, flow, record};
+use super::{clock, count, record};
 
 /// The sizes and times of the writer.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +108,11 @@ impl<S: Storage> Writer<S> {
             retry_at: None,
             _lock: lock,
         }
+    }
+
+    /// What data threads share with it.
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// Writes records that need no slot. When they cannot be written, they stay in memory and the
@@ -212,8 +217,8 @@ impl<S: Storage> Writer<S> {
         self.buffer.clear();
         let mut head = self.head.clone();
         let logged = clock::unix_ms();
-        let count = self.counted.map(|counted| flow::unrecorded(&self.shared, counted));
-        if let Some(body) = count {
+        let body = self.counted.map(|counted| count::unrecorded(&self.shared, counted));
+        if let Some(body) = body {
             append(&mut self.buffer, &body, &self.chain, &mut head, logged);
         }
         let mut taken = 0;

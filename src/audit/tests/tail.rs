@@ -67,9 +67,11 @@ fn a_tail_cut_anywhere_is_moved_aside_and_the_chain_goes_on() {
         } else {
             assert_eq!(codes.len(), 4, "{cut}");
         }
-        // The end of a crashed flow is written once.
-        start(directory.path()).close();
-        assert_eq!(super::codes(directory.path()), codes);
+        // The end of a crashed flow is written once; some cuts are enough to see it.
+        if cut.is_multiple_of(16) || cut == close {
+            start(directory.path()).close();
+            assert_eq!(super::codes(directory.path()), codes);
+        }
     }
 }
 
@@ -117,9 +119,9 @@ fn a_flipped_byte_in_any_line_is_found_and_left_alone() {
     let bytes = fs::read(&path).unwrap();
     let starts = line_starts(&bytes);
     drop(original);
-    for line in 0..5 {
+    for (line, start_of_line) in starts.iter().take(5).enumerate() {
         let mut changed = bytes.clone();
-        let at = starts[line] + 400;
+        let at = start_of_line + 400;
         changed[at] ^= 1;
         let directory = directory();
         let segment = directory.path().join(path.file_name().unwrap());

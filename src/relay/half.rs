@@ -240,7 +240,7 @@ impl Half {
                 bump(&pool.count.promotions);
                 Mode::Splicing { small: 0 }
             }
-            Mode::Splicing { .. } if size >= LARGE => Mode::Splicing { small: 0 },
+            Mode::Splicing { .. } if size >= SMALL => Mode::Splicing { small: 0 },
             Mode::Splicing { small } if small + 1 < STREAK => Mode::Splicing { small: small + 1 },
             Mode::Splicing { .. } => {
                 bump(&pool.count.demotions);
@@ -356,8 +356,12 @@ pub(super) fn total(bytes: &DirectionBytes) -> u64 {
 const ROUNDS: u32 = 16;
 const SHARE: u64 = 1024 * 1024;
 
-/// From here on a read counts as part of a stream.
-const LARGE: usize = 16 * 1024;
+/// A read that counts as part of a stream: from here on splicing costs no more than copying.
+const LARGE: usize = 32 * 1024;
+
+/// Below this a read counts as a message: splicing it costs more than copying. The gap to `LARGE`
+/// keeps a direction between the two from changing its mind all the time.
+const SMALL: usize = 16 * 1024;
 
 /// So many reads in a row make a direction change its mind.
 const STREAK: u8 = 3;

@@ -150,9 +150,14 @@ fn a_direction_is_promoted_by_large_reads_and_demoted_by_small_ones() {
         let (gate, mut peers) = rig(&pool);
         let ((end, _), ()) = tokio::join!(gate.run(), async {
             let sizes = Cell::new(0_u64);
-            for (size, promotions, demotions) in
-                [(100, 0, 0), (32 * 1024, 1, 0), (100, 1, 1), (32 * 1024, 2, 1)]
-            {
+            for (size, promotions, demotions) in [
+                (100, 0, 0),
+                (20_000, 0, 0),
+                (60_000, 1, 0),
+                (20_000, 1, 0),
+                (100, 1, 1),
+                (60_000, 2, 1),
+            ] {
                 for _ in 0..6 {
                     let message = pattern(size, sizes.get());
                     peers.device.write_all(&message).await.unwrap();

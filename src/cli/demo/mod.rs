@@ -18,7 +18,7 @@ use super::{fail, note, print};
 use crate::lab::{Lab, LabError, inside};
 use cases::CASES;
 use play::Theatre;
-use table::Table;
+use table::{Shown, Table};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: sluicegate demo --json | jq .ok\n\n\
@@ -47,7 +47,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
 }
 
 fn play(options: &Options) -> Result<bool, LabError> {
-    let table = Table::new(options.json);
+    let table = Table::new(if options.json { Shown::Nothing } else { Shown::Rows });
     table.progress("building the plant, the VPC and the public internet");
     let lab = Lab::up()?;
     table.progress("checking that a leak would succeed and be seen");
@@ -61,7 +61,7 @@ fn play(options: &Options) -> Result<bool, LabError> {
     let mut ok = true;
     table.head();
     for (place, case) in CASES.iter().enumerate() {
-        table.progress(&format!("{}/{} {}", place + 1, CASES.len(), case.name));
+        table.progress(&format!("{} of {}: {}", place + 1, CASES.len(), case.name));
         let outcome = theatre.play(case)?;
         ok &= outcome.ok();
         table.row(case, &outcome);

@@ -17,9 +17,12 @@ pub(super) struct Table {
     progress: Colour,
 }
 
+/// Whether rows are shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shown {
+pub(super) enum Shown {
+    /// Each as it comes.
     Rows,
+    /// None: JSON is wanted.
     Nothing,
 }
 
@@ -30,11 +33,11 @@ enum Colour {
 }
 
 impl Table {
-    /// A table, or none where JSON is wanted.
-    pub(super) fn new(json: bool) -> Self {
+    /// A table whose rows are shown as they come, or not at all.
+    pub(super) fn new(shown: Shown) -> Self {
         let on = |terminal| if terminal { Colour::On } else { Colour::Off };
         Self {
-            shown: if json { Shown::Nothing } else { Shown::Rows },
+            shown,
             colour: on(std::io::stdout().is_terminal()),
             progress: on(std::io::stderr().is_terminal()),
         }
@@ -50,7 +53,9 @@ impl Table {
     }
 
     pub(super) fn head(&self) {
-        self.line(&columns(["case", "device", "name", "dialled", "verdict", "ENI", "up", "down"]));
+        self.line(&columns([
+            "case", "device", "name", "dialled", "expected", "verdict", "ENI", "up", "down",
+        ]));
     }
 
     pub(super) fn row(&self, case: &Case, outcome: &Outcome) {
@@ -62,6 +67,7 @@ impl Table {
             device(case),
             &shortened(case.host),
             &dialled,
+            word(case.expected),
             &verdict,
             &address,
             &size(outcome.bytes_up),
@@ -104,7 +110,6 @@ impl Table {
 
 /// One case as JSON.
 pub(super) fn json(case: &Case, outcome: &Outcome) -> Value {
-    let word = |verdict: Result<(), Reason>| if verdict.is_ok() { "allow" } else { "deny" };
     json!({
         "case": case.name,
         "device": device(case),
@@ -124,10 +129,14 @@ pub(super) fn json(case: &Case, outcome: &Outcome) -> Value {
     })
 }
 
-fn columns(fields: [&str; 8]) -> String {
-    let [case, device, name, dialled, verdict, address, up, down] = fields;
+fn word(verdict: Result<(), Reason>) -> &'static str {
+    if verdict.is_ok() { "allow" } else { "deny" }
+}
+
+fn columns(fields: [&str; 9]) -> String {
+    let [case, device, name, dialled, expected, verdict, address, up, down] = fields;
     format!(
-        "{case:<21} {device:<9} {name:<31} {dialled:<21} {verdict:<23} {address:<10} {up:>8} {down:>8}"
+        "{case:<21} {device:<9} {name:<31} {dialled:<21} {expected:<8} {verdict:<23} {address:<10} {up:>8} {down:>8}"
     )
 }
 

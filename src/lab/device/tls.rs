@@ -280,8 +280,9 @@ impl Session {
     }
 }
 
-/// The least that a part of an HTTP exchange is given: a bulk transfer on a busy machine pauses.
-const PATIENCE: Duration = DEADLINE;
+/// The least that a part of an HTTP exchange is given: the answer to an upload comes after its whole
+/// body, which takes its time on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How much of a body is kept.
 const KEPT: usize = 64 * 1024;
 

@@ -55,7 +55,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
         let paint = if std::io::stdout().is_terminal() { Paint::Colour } else { Paint::Plain };
         print(&text(&explanation, paint));
     }
-    match explanation["verdict"].as_str() {
+    match explanation.get("verdict").and_then(Value::as_str) {
         Some("allow") => ExitCode::SUCCESS,
         _ => ExitCode::from(EXIT_DENIED),
     }
@@ -76,7 +76,7 @@ fn online(options: &Options, flow: AskedFlow) -> Result<Value, ExitCode> {
     };
     let question = Question::Explain(flow.clone());
     match block_on(admin::ask(&socket, &question)).map_err(|error| fail(&error, 1))? {
-        Ok(answer) => match answer["error"].as_str() {
+        Ok(answer) => match answer.get("error").and_then(Value::as_str) {
             Some(error) => Err(fail(&error, 1)),
             None => Ok(answer),
         },

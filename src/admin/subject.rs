@@ -104,7 +104,9 @@ fn of_entry(entry: &DeviceEntry, heard: Heard, site: &Site, policy: &Policy) -> 
     let known = entry.address.and_then(host).or(heard.address.filter(fits));
     if let Some(address) = known {
         let mac = entry.mac.or(heard.mac);
-        return Subject { asking: Asking { address, mac }, assumed: Vec::new() };
+        let other = heard.mac.filter(|heard| mac != Some(*heard));
+        let assumed = other.map(|other| format!("Now another MAC, {other}, is at its address."));
+        return Subject { asking: Asking { address, mac }, assumed: assumed.into_iter().collect() };
     }
     let nets = entry.address.map_or_else(|| site.devices.networks.clone(), |net| vec![net]);
     let asking = |address| Asking { address, mac: entry.mac };
@@ -132,9 +134,7 @@ fn of_address(address: IpAddr, heard: Heard, site: &Site) -> Subject {
     let at = |entry: &&DeviceEntry| entry.address.and_then(host) == Some(address);
     let mac = site.device_entries.iter().find(at).and_then(|entry| entry.mac);
     let assumed = match mac {
-        Some(mac) => {
-            vec![format!("Nobody was heard at the address; its entry's MAC {mac} was assumed.")]
-        }
+        Some(_) => vec!["Its MAC is not known now; that of its entry was assumed.".to_owned()],
         None if site.device_entries.iter().any(|entry| entry.mac.is_some()) => {
             vec!["Its MAC is not known here, so entries with a MAC do not fit it.".to_owned()]
         }

@@ -177,7 +177,9 @@ fn every_link_type_and_both_formats_are_read() {
         let packets = [
             segment(v6, Side::Client, 99, 0x02, &[]),
             segment(v6, Side::Server, 7, 0x12, &[]),
-            segment(v6, Side::Client, 100, 0x18, &hello()),
+            // In two: what pads the first frame would spoil the second.
+            segment(v6, Side::Client, 100, 0x18, &hello()[..30]),
+            segment(v6, Side::Client, 130, 0x18, &hello()[30..]),
             segment(v6, Side::Server, 8, 0x18, &[22, 3, 3, 0, 9, 2]),
         ];
         for link in [0, 1, 12, 101, 108, 113, 276] {

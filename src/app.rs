@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::admin::{Control, Reporter};
+use crate::admin::{Control, Explainer, Reporter};
 use crate::audit::{Audit, AuditOptions, AuditUnavailable};
 use crate::config::{self, InterfaceName, Site};
 use crate::intercept::nft::{self, Verified};
@@ -167,7 +167,8 @@ impl Running {
             self.threads.iter().map(|thread| Arc::clone(thread.stats())).collect(),
             Arc::clone(&self.state),
         ));
-        self.control.serve(reporter);
+        let explainer = Explainer::new(self.rules.clone(), Arc::clone(&self.neighbours));
+        self.control.serve(reporter, Arc::new(explainer));
         // The kernel may have changed between the first look and the subscription.
         self.take_stock().await;
         self.repair().await;

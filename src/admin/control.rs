@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use super::explain::{AskedFlow, Explainer};
 use super::report::Reporter;
 
 /// What can be asked.
@@ -22,6 +23,8 @@ use super::report::Reporter;
 pub enum Question {
     /// How everything is.
     Status,
+    /// What would happen to a flow.
+    Explain(AskedFlow),
 }
 
 /// A bound control socket.
@@ -70,7 +73,7 @@ impl Control {
     }
 
     /// Answers from now on, in a task of the calling runtime.
-    pub fn serve(&self, reporter: Arc<Reporter>) {
+    pub fn serve(&self, reporter: Arc<Reporter>, explainer: Arc<Explainer>) {
         let (listener, stop) = (Arc::clone(&self.listener), self.stop.clone());
         tokio::spawn(async move {
             loop {
@@ -80,8 +83,9 @@ impl Control {
                 };
                 match accepted {
                     Ok((stream, _)) => {
-                        let reporter = Arc::clone(&reporter);
-                        tokio::spawn(tokio::time::timeout(PATIENCE, answer(stream, reporter)));
+                        let (reporter, explainer) = (Arc::clone(&reporter), Arc::clone(&explainer));
+                        let answering = answer(stream, reporter, explainer);
+                        tokio::spawn(tokio::time::timeout(PATIENCE, answering));
                     }
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 }
@@ -122,12 +126,20 @@ pub async fn ask(path: &Path, question: &Question) -> Result<serde_json::Value, 
     serde_json::from_slice(&answer).map_err(|error| no_answer(&error))
 }
 
-async fn answer(stream: UnixStream, reporter: Arc<Reporter>) -> io::Result<()> {
+async fn answer(
+    stream: UnixStream,
+    reporter: Arc<Reporter>,
+    explainer: Arc<Explainer>,
+) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     (&mut stream).take(LONGEST_QUESTION).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Question>(&line) {
         Ok(Question::Status) => serde_json::to_vec(&reporter.report().await)?,
+        Ok(Question::Explain(flow)) => match explainer.explain(&flow).await {
+            Ok(explanation) => serde_json::to_vec(&explanation)?,
+            Err(error) => serde_json::to_vec(&serde_json::json!({ "error": error }))?,
+        },
         Err(error) => {
             let error = format!("not a question: {error}");
             serde_json::to_vec(&serde_json::json!({ "error": error }))?

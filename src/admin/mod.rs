@@ -1,7 +1,10 @@
-//! What people ask the running gate: the control socket and the status report.
+//! What people ask the running gate: the control socket, the status report, explanations.
 
 mod control;
+mod explain;
 mod report;
+mod subject;
 
 pub use control::{AskError, Control, Question, ask};
+pub use explain::{AskedFlow, Destination, Explainer, Explanation, explain_offline};
 pub use report::{Problem, Report, Reporter};

@@ -5,6 +5,8 @@
 
 mod check;
 mod demo;
+mod explain;
+mod hello;
 mod nft;
 mod run;
 mod status;
@@ -32,6 +34,10 @@ enum Command {
     Run(run::Options),
     /// Check a configuration file (exit 0: valid, 2: not)
     Check(check::Options),
+    /// Show what a captured ClientHello says (exit 0: read, 3: refused, 1: no hello in the input)
+    Hello(hello::Options),
+    /// Explain what would happen to a flow, and why (exit 0: allowed, 3: denied, 1: cannot tell)
+    Explain(explain::Options),
     /// Play a plant, the gate and a VPC on this machine (exit 0: all as expected, 1: not)
     Demo(demo::Options),
     /// Show how the running gate is (exit 0: healthy, 4: something is wrong, 1: cannot tell)
@@ -53,6 +59,8 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::run(&options),
+        Command::Hello(options) => hello::run(&options),
+        Command::Explain(options) => explain::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Nft(options) => nft::run(&options),
@@ -107,4 +115,5 @@ fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
 
 const DEFAULT_CONFIG: &str = "/etc/sluicegate/sluicegate.toml";
 const EXIT_CONFIG: u8 = 2;
+const EXIT_DENIED: u8 = 3;
 const EXIT_DEGRADED: u8 = 4;

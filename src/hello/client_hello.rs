@@ -57,6 +57,11 @@ impl<'a> ClientHello<'a> {
         self.extensions.iter().filter(|kind| **kind == SERVER_NAME).count()
     }
 
+    /// The cipher suites, GREASE left out.
+    pub(super) fn ciphers(&self) -> Vec<u16> {
+        numbers(self.ciphers).into_iter().flatten().filter(|value| !is_grease(*value)).collect()
+    }
+
     /// What the hello says beside its name; the counts of the stream are left at zero.
     pub(super) fn facts(&self) -> HelloFacts {
         let mut notes = Vec::new();

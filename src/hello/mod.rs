@@ -19,6 +19,7 @@
 pub mod alert;
 mod client_hello;
 mod fault;
+pub mod input;
 mod ja4;
 pub mod observe;
 mod opening;
@@ -175,6 +176,16 @@ impl HelloReader {
     /// without a readable hello is framed with.
     pub fn record_version(&self) -> Option<u16> {
         opening::record_version(&self.raw)
+    }
+
+    /// The cipher suites of a hello that is complete, in the client's order, GREASE left out; empty
+    /// where there is none.
+    ///
+    /// Reads the bytes anew: for people who ask why, not for the path of a flow.
+    pub fn ciphers(&self) -> Vec<u16> {
+        let Ok(Some(whole)) = Records::default().advance(&self.raw) else { return Vec::new() };
+        let body = records::body(&self.raw, whole);
+        ClientHello::read(&body).map(|hello| hello.ciphers()).unwrap_or_default()
     }
 
     /// Every byte pushed so far.

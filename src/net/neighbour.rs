@@ -81,6 +81,13 @@ impl Neighbours {
         None
     }
 
+    /// An address that was heard of a hardware address, IPv4 before IPv6.
+    pub fn address(&self, mac: MacAddr) -> Option<IpAddr> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let heard = table.known.iter().filter(|(_, (_, known))| *known == mac);
+        heard.map(|(address, _)| *address).min()
+    }
+
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }

@@ -70,6 +70,30 @@ pub struct NameStatus {
     pub error: Option<String>,
 }
 
+/// What a search found, and the answer behind it: for people who ask why.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// The last answer, where there is one, also when it was refused.
+    pub last: Option<LastAnswer>,
+    /// What a flow gets.
+    pub outcome: Result<Endpoints, Refused>,
+}
+
+/// The last answer for a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastAnswer {
+    /// Its addresses.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Who gave it.
+    pub resolver: SocketAddr,
+    /// How long it is valid.
+    pub ttl: Duration,
+    /// How old it is.
+    pub age: Duration,
+    /// What went wrong with a later question.
+    pub error: Option<String>,
+}
+
 #[derive(Debug)]
 struct Entry {
     known: watch::Sender<Known>,
@@ -87,6 +111,19 @@ enum Kept {
 struct Known {
     answer: Option<(Answer, Instant)>,
     error: Option<UpstreamError>,
+}
+
+impl Known {
+    fn last(&self) -> Option<LastAnswer> {
+        let (answer, learnt) = self.answer.as_ref()?;
+        Some(LastAnswer {
+            addresses: answer.addresses.clone(),
+            resolver: answer.resolver,
+            ttl: answer.ttl,
+            age: learnt.elapsed(),
+            error: self.error.as_ref().map(ToString::to_string),
+        })
+    }
 }
 
 impl Book {
@@ -143,6 +180,14 @@ impl Book {
             }
         };
         self.judge(&known, grant, zones)
+    }
+
+    /// The endpoints of a grant as [`Book::find`] finds them, with the answer behind them.
+    pub async fn explain(self: &Arc<Self>, grant: &Grant, zones: &[Zone]) -> Explained {
+        let outcome = self.find(grant, zones).await;
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let last = entries.get(grant.name()).and_then(|entry| entry.known.borrow().last());
+        Explained { last, outcome }
     }
 
     /// Asks again for a name soon: its addresses did not answer.

@@ -10,6 +10,6 @@ mod guard;
 mod runtime;
 mod upstream;
 
-pub use book::{Book, BookOptions, NameStatus};
+pub use book::{Book, BookOptions, Explained, LastAnswer, NameStatus};
 pub use guard::{Endpoint, Endpoints, Refused, check};
 pub use upstream::{ResolverStatus, Upstream, UpstreamError};

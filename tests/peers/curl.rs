@@ -7,9 +7,9 @@ use sluicegate::lab::party::Party;
 use sluicegate::lab::services::BUCKET;
 use sluicegate::lab::{Lab, Process, inside};
 
+use crate::LATER;
 use crate::program::{Output, Program, run};
 use crate::stand::{ENI, GATEWAY, Stand, file, serve};
-use crate::LATER;
 
 /// An nginx that serves a directory and takes what is put there, by HTTP/1.1 and HTTP/2.
 struct Nginx {
@@ -26,7 +26,7 @@ impl Nginx {
             .map(|what| format!("{what}_temp_path {directory}/nginx-{what};\n"))
             .concat();
         let text = format!(
-            "daemon off; master_process off; pid {directory}/nginx.pid; error_log stderr;
+            "daemon off; master_process off; user root; pid {directory}/nginx.pid; error_log stderr;
             events {{ }}
             http {{
                 access_log off; client_max_body_size 0; keepalive_timeout 600s;

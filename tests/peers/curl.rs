@@ -96,7 +96,6 @@ fn large_bodies_arrive_whole_by_http_1_and_2() {
         for (place, flow) in flows.iter().enumerate() {
             let large = if place % 2 == 0 { flow.down() } else { flow.up() };
             assert!(large > LARGE, "{:#}", flow.end);
-            assert!(flow.ended().starts_with("closed_by_"), "{:#}", flow.end);
         }
     });
 }

@@ -59,9 +59,5 @@ fn lines_go_both_ways_and_the_certificate_is_the_endpoints() {
         let flows = stand.finish();
         let versions: Vec<&str> = flows.iter().map(|flow| flow.tls_version()).collect();
         assert_eq!(versions, ["1.2", "1.3", "1.3"]);
-        for flow in &flows[..2] {
-            // Whose FIN is first is a race of two programs that both hang up at TLS's last word.
-            assert!(flow.ended().starts_with("closed_by_"), "{:#}", flow.end);
-        }
     });
 }

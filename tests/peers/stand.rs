@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use sluicegate::lab::party::Party;
 use sluicegate::lab::services::SPARE_OCTET;
-use sluicegate::lab::topology::{ZONES, public4};
+use sluicegate::lab::topology::{DEVICES, ZONES, public4};
 use sluicegate::lab::{Daemon, Lab, Process};
 
 use crate::SOON;
@@ -36,6 +37,7 @@ impl Stand {
         lab.zone().set_private(name, &[ENI]);
         let dialled = public4(octet);
         know(&lab, name, dialled);
+        watch_resets(&lab);
         let servers = servers(&lab);
         let binary = Path::new(env!("CARGO_BIN_EXE_sluicegate"));
         let daemon = lab
@@ -63,7 +65,37 @@ impl Stand {
         assert_eq!(status.code(), Some(0), "{said}");
         assert_eq!(self.lab.leaked_packets().unwrap(), 0, "{:?}", self.lab.leaks());
         assert_eq!(self.lab.bypassed_packets().unwrap(), 0);
-        flows(&self.lab.directory().join("audit"))
+        let flows = flows(&self.lab.directory().join("audit"));
+        self.no_reset_is_the_gates_own(&flows);
+        flows
+    }
+
+    /// A program that hangs up before it has read the last word of the other one resets, or its
+    /// kernel does, and the gate passes it on. What is recorded as a reset must have been one.
+    fn no_reset_is_the_gates_own(&self, flows: &[Flow]) {
+        let (devices, endpoints) = (self.resets(0..DEVICES.len()), self.resets([DEVICES.len()]));
+        for flow in flows {
+            let (end, ports) = (&flow.end, (&devices, &endpoints));
+            let (port, ports) = match flow.ended() {
+                "closed_by_device" | "closed_by_endpoint" => continue,
+                "reset_by_device" => (&end["src_endpoint"]["port"], ports.0),
+                "reset_by_endpoint" => (&end["proxy_endpoint"]["port"], ports.1),
+                other => panic!("no peer ends a flow with {other}: {end:#}"),
+            };
+            assert!(ports.contains(&port.to_string()), "{ports:?} sent a reset, not {end:#}");
+        }
+    }
+
+    /// Ports at the gate's neighbours' end of connections that these have reset.
+    fn resets(&self, places: impl IntoIterator<Item = usize>) -> Vec<String> {
+        let list = |party: &Party| {
+            let output = party.command("nft", &["list", "set", "inet", "peers", "resets"]).output();
+            let text = String::from_utf8(output.unwrap().stdout).unwrap();
+            let (_, elements) = text.split_once("elements = {").unwrap_or_default();
+            let numbers = elements.split(|c: char| !c.is_ascii_digit()).map(str::to_owned);
+            numbers.collect::<Vec<_>>()
+        };
+        places.into_iter().flat_map(|place| list(peer(&self.lab, place))).collect()
     }
 }
 
@@ -114,4 +146,29 @@ const GLANCE: Duration = Duration::from_millis(20);
 fn know(lab: &Lab, name: &str, address: Ipv4Addr) {
     let hosts = file(lab, "hosts", &format!("127.0.0.1 localhost\n{address} {name}\n"));
     rustix::mount::mount_bind(&hosts, "/etc/hosts").unwrap();
+}
+
+/// The devices by their numbers, and the VPC behind them.
+fn peer(lab: &Lab, place: usize) -> &Party {
+    if place < DEVICES.len() { lab.device(place) } else { lab.vpc() }
+}
+
+/// Has the kernels of all peers note what they reset: a device by its own port, an endpoint by the
+/// gate's.
+fn watch_resets(lab: &Lab) {
+    for place in 0..=DEVICES.len() {
+        let port = if place < DEVICES.len() { "sport" } else { "dport" };
+        let rules = format!(
+            "table inet peers {{
+                set resets {{ type inet_service; flags dynamic; size 1024; }}
+                chain leave {{
+                    type filter hook output priority 0; policy accept;
+                    tcp flags & rst == rst add @resets {{ tcp {port} }}
+                }}
+            }}\n"
+        );
+        let rules = file(lab, "resets.nft", &rules);
+        let args = ["-f", rules.to_str().unwrap()];
+        assert!(peer(lab, place).command("nft", &args).status().unwrap().success());
+    }
 }

@@ -98,6 +98,6 @@ fn a_reset_by_the_endpoint_comes_behind_what_it_sent() {
 /// No multiple of anything that a buffer may be.
 const SHORT: u64 = (1 << 20) + 13;
 const LONG: u64 = (4 << 20) + 5;
-/// More than the window that a connection begins with, so that the gate still holds some when the
-/// reset comes; less than all buffers on the way, which nobody empties before it.
+/// More than a receiver that does not read and the gate's socket towards it take, so that the gate
+/// still has some to read or to write when the reset comes; less than all buffers on the way.
 const QUEUED: u64 = (128 << 10) + 3;

@@ -4,12 +4,12 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use sluicegate::lab::Lab;
 use sluicegate::lab::device::tls10_hello;
 use sluicegate::lab::services::IOT_DATA;
-use sluicegate::lab::{Lab, device};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::SOON;
 use crate::stand::{ENI, PRESS, Stand};
@@ -31,12 +31,11 @@ impl Pair {
     pub(crate) fn open() -> Self {
         let (stand, listener) = Stand::up(IOT_DATA, 11, |lab| {
             let at = SocketAddr::from((ENI, PORT));
-            lab.vpc().run(async move || TcpListener::bind(at).unwrap())
+            lab.vpc().run(async move || listen(at))
         });
         let dialled = stand.dialled;
         let device = stand.lab.device(PRESS).run(async move || greet(dialled).await);
         let endpoint = stand.lab.vpc().run(async move || {
-            listener.set_nonblocking(true).unwrap();
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let (mut endpoint, _) = soon(listener.accept()).await.unwrap();
             let mut hello = vec![0; tls10_hello(IOT_DATA).len()];
@@ -49,12 +48,29 @@ impl Pair {
     }
 }
 
-/// Connects and sends the hello.
+/// A listener whose connections take little before somebody reads.
+fn listen(at: SocketAddr) -> TcpListener {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    // Accepted connections inherit it, and the window that they offer first depends on it.
+    socket.set_recv_buffer_size(WINDOW).unwrap();
+    socket.bind(&at.into()).unwrap();
+    socket.listen(16).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.into()
+}
+
+/// Connects, as well with little room, and sends the hello.
 async fn greet(dialled: Ipv4Addr) -> TcpStream {
-    let mut device = device::tcp_connect((dialled, PORT).into(), SOON).await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(u32::try_from(WINDOW).unwrap()).unwrap();
+    let mut device = soon(socket.connect((dialled, PORT).into())).await.unwrap();
     device.write_all(&tls10_hello(IOT_DATA)).await.unwrap();
     device
 }
+
+/// Receive buffer of both ends, in bytes: a receiver that does not read stops the gate early.
+const WINDOW: usize = 8 << 10;
 
 /// Lets nothing hang.
 pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {

@@ -21,7 +21,6 @@ fn what_a_slow_device_does_not_take_waits_with_the_sender() {
     inside::test("slow::what_a_slow_device_does_not_take_waits_with_the_sender", || {
         let Pair { stand, device, endpoint, hello } = Pair::open();
         let party = stand.lab.device(PRESS);
-        socket2::SockRef::from(&device).set_recv_buffer_size(8 << 10).unwrap();
         let (progress, mut seen) = watch::channel(Progress::default());
         let sending = stand.lab.vpc().spawn(async move || send(endpoint, progress).await);
 

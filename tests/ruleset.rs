@@ -94,12 +94,12 @@ fn a_plan_replaces_whatever_table_is_there() {
     inside::test("a_plan_replaces_whatever_table_is_there", || {
         let boot = concat!(env!("CARGO_MANIFEST_DIR"), "/nft/boot.nft");
         let stale = "table inet sluicegate {
-            map elsewhere { type ipv4_addr : verdict; elements = { 192.0.2.1 : drop } }
-            set ports { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 } }
-            counter udp_blocked { packets 7 bytes 7 }
+            map elsewhere { type ipv4_addr : verdict; elements = { 192.0.2.1 : drop }; }
+            set ports { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 }; }
+            counter udp_blocked { packets 7 bytes 7; }
             chain forward { type filter hook input priority 5; policy drop; }
-            chain from_device { ip saddr vmap @elsewhere }
-            chain output { type route hook output priority 0; jump from_device }
+            chain from_device { ip saddr vmap @elsewhere; }
+            chain output { type route hook output priority 0; jump from_device; }
         }\n";
         for script in [std::fs::read_to_string(boot).unwrap(), stale.to_owned()] {
             for plan in plans() {
@@ -121,7 +121,9 @@ fn a_plan_replaces_whatever_table_is_there() {
 fn clearing_takes_the_gates_own_and_nothing_else() {
     inside::test("clearing_takes_the_gates_own_and_nothing_else", || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        feed("table inet other { set s { type mark; elements = { 7 } }\n chain sluicegate { } }\n");
+        feed(
+            "table inet other {\n set s { type mark; elements = { 7 }; }\n chain sluicegate { }\n}\n",
+        );
         said("ip", "rule add fwmark 7 lookup 5100 priority 90");
         said("ip", "route add local 192.0.2.0/24 dev lo table 5200");
         let state = || {

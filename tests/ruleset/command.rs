@@ -63,7 +63,7 @@ fn the_commands_say_what_they_need() {
         };
         assert_ended(&unprivileged("print"), 0, "table inet sluicegate");
         assert_ended(&unprivileged("verify"), 1, "run as root or with CAP_NET_ADMIN");
-        assert_ended(&unprivileged("apply"), 1, "");
+        assert_ended(&unprivileged("apply"), 1, "run as root or with CAP_NET_ADMIN");
         assert!(!said("ip", "rule").contains("5100"), "half applied");
         let args = ["--bounding-set", "-net_admin", BINARY, "nft", "clear"];
         let clear = Command::new("setpriv").args(args).output().unwrap();

@@ -95,8 +95,8 @@ fn another_order_of_rules_is_found() {
 fn what_passes_and_what_others_do_is_no_damage() {
     inside::test("damage::what_passes_and_what_others_do_is_no_damage", || {
         nft::apply(&plan()).unwrap();
-        feed("table inet other { chain forward { type filter hook forward priority 0; } }\n");
-        feed("table ip sluicegate { chain forward { type filter hook forward priority 0; } }\n");
+        feed("table inet other { chain forward { type filter hook forward priority 0; }\n }\n");
+        feed("table ip sluicegate { chain forward { type filter hook forward priority 0; }\n }\n");
         // A packet that the output wall counts.
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None);
         let socket = socket.unwrap();

@@ -45,7 +45,7 @@ fn assert_gone(lab: &Lab, daemon: &Daemon) {
     let verified = daemon.subcommand(&["nft", "verify"]).unwrap();
     assert!(verified.status.success(), "the rules must stay: {verified:?}");
     assert!(ip(lab, "rule").contains("lookup 5100"));
-    assert_all_refused(lab, "after the end");
+    assert_all_refused(lab, Gate::Away, "after the end");
 }
 
 #[test]

@@ -43,18 +43,19 @@ fn a_wrong_answer_is_refused_and_never_dialled() {
         // Counts every attempt of the box itself, before the output wall sees it.
         nft(
             &lab,
-            "table inet probe { counter attempts { }
+            "table inet probe {
+             counter attempts { }
              chain leave { type filter hook output priority -300;
              meta l4proto tcp ip daddr { 198.51.100.0/24, 10.20.1.13, 192.168.0.11 } \
              counter name attempts
              meta l4proto tcp oifname lo ip daddr 127.0.0.1 tcp dport 443 counter name attempts
-             } }",
+             }
+             }",
         );
         for wrong in &WRONG {
             lab.zone().set_private(IOT_DATA, wrong.addresses);
             refused(&lab, &daemon, wrong);
         }
-        // Devices themselves are answered from what they dialled; that is none of the box's own.
         assert_eq!(packets(&lab, "probe", "attempts"), 0, "a wrong address was dialled");
         assert_eq!(packets(&lab, "sluicegate", "egress_stopped"), 0);
         assert_nothing_left(&lab, "wrong answers");

@@ -39,7 +39,7 @@ fn a_killed_daemon_leaks_nothing_and_its_flows_are_accounted_for() {
         killed.send(()).unwrap();
         let broken = idle.join().expect_err("the session was cut");
         assert_ne!(broken, Failure::TimedOut);
-        assert_all_refused(&lab, "while the daemon is gone");
+        assert_all_refused(&lab, Gate::Away, "while the daemon is gone");
         assert_nothing_left(&lab, "around the crash");
 
         let again = start(&lab);

@@ -41,14 +41,14 @@ fn damaged_rules_and_routes_are_restored() {
         println!("flush ruleset: restored within {took:?}, {leaked} packets got out meanwhile");
         stop.store(true, Ordering::Relaxed);
         trying.join();
-        assert_all_refused(&lab, "after flush ruleset");
+        assert_all_refused(&lab, Gate::Running, "after flush ruleset");
         serves("flush ruleset");
 
-        nft(&lab, "table inet other { chain c { type filter hook forward priority 7; } }");
+        nft(&lab, "table inet other {\n chain c { type filter hook forward priority 7; }\n }");
         let other = nft(&lab, "list table inet other");
         for words in ["flush table inet sluicegate", "delete table inet sluicegate"] {
             damage(&lab, &daemon, "nft", words);
-            assert_all_refused(&lab, words);
+            assert_all_refused(&lab, Gate::Running, words);
             serves(words);
             assert_eq!(nft(&lab, "list table inet other"), other, "another tool's table");
         }
@@ -62,7 +62,7 @@ fn damaged_rules_and_routes_are_restored() {
             damage(&lab, &daemon, "ip", words);
             serves(words);
         }
-        assert_all_refused(&lab, "after all damage");
+        assert_all_refused(&lab, Gate::Running, "after all damage");
         let verified = sluicegate(&lab, &["nft", "verify", "--config", &config]);
         assert!(verified.status.success(), "{verified:?}");
         let rules = ip(&lab, "rule") + &ip(&lab, "-6 rule");

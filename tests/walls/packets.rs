@@ -18,12 +18,12 @@ fn forward_and_prerouting_each_hold_alone() {
             assert!(applied.status.success(), "{applied:?}");
         };
         apply();
-        assert_all_refused(&lab, "rules without a daemon");
+        assert_all_refused(&lab, Gate::Away, "rules without a daemon");
         nft(&lab, "flush chain inet sluicegate prerouting");
-        assert_all_refused(&lab, "forward alone");
+        assert_all_refused(&lab, Gate::Away, "forward alone");
         apply();
         nft(&lab, "flush chain inet sluicegate forward");
-        assert_all_refused(&lab, "prerouting alone");
+        assert_all_refused(&lab, Gate::Away, "prerouting alone");
         nft(&lab, "flush chain inet sluicegate prerouting");
         assert_all_open(&lab, "with both flushed");
     });
@@ -53,11 +53,13 @@ fn nothing_answers_a_spoofed_source() {
         // Whatever the box answers to these, by whatever interface, is seen before it leaves.
         nft(
             &lab,
-            "table inet probe { counter answers { }
+            "table inet probe {
+             counter answers { }
              chain leave { type filter hook postrouting priority -300;
              ip daddr { 192.0.2.66, 198.51.100.19, 10.20.0.19 } counter name answers
              ip6 daddr 2001:db8:66::1 counter name answers
-             } }",
+             }
+             }",
         );
         lab.forget_leaks().unwrap();
         let stopped = || packets(&lab, "sluicegate", "spoofed_source");

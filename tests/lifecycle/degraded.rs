@@ -96,6 +96,7 @@ fn last_good_answers_serve_while_resolvers_are_away() {
         assert!(dns["age_ms"].as_u64() > dns["ttl"].as_u64().map(|ttl| ttl * 1000), "{dns}");
         lab.resolvers_up().unwrap();
         until_healthy(&daemon);
+        until_status(&daemon, "a fresh answer", |s| endpoint(s, IOT_DATA)["last_good"] == false);
         let skip = records(&lab).len();
         assert!(get(&lab, 0, dialled(IOT, 443), IOT_DATA).is_ok());
         let record = until_end_behind(&lab, skip, DEVICES[0].address.into());
@@ -116,6 +117,7 @@ fn last_good_answers_serve_while_resolvers_are_away() {
         assert!(reason == "resolve_failed" || reason == "resolve_timeout", "{reason}");
         lab.resolvers_up().unwrap();
         until_healthy(&daemon);
+        until_status(&daemon, "a fresh answer", |s| endpoint(s, IOT_DATA)["last_good"] == false);
         assert!(get(&lab, 0, dialled(IOT, 443), IOT_DATA).is_ok());
         assert_eq!(lab.leaked_packets().unwrap(), 0);
     });

@@ -82,7 +82,8 @@ fn a_second_signal_ends_at_once_and_on_record() {
         assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
         assert_gone(&lab, &daemon);
         drop(flow.go_on);
-        assert_eq!(flow.end.join(), Err(Failure::Reset));
+        let end = flow.end.join().expect_err("the flow was cut");
+        assert_ne!(end, Failure::TimedOut);
         let records = assert_log(&lab);
         let drained = records.iter().filter(|record| record["status_code"] == "drained").count();
         assert_eq!(drained, 1, "{records:?}");

@@ -122,6 +122,7 @@ fn a_reload_that_cannot_be_leaves_everything_as_it_was() {
         }
         let missing = config.replace("[\"lan0\"]", "[\"lan9\"]");
         reload_refused(&daemon, &missing, "the device interface lan9 does not exist");
+        // The file says something else than the kernel has, which is still the old plan.
         assert!(daemon.subcommand(&["nft", "verify"]).unwrap().status.code() == Some(1));
         served();
         reload(&daemon, &format!("{config}\n# as it was, but for this line\n"));

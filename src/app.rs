@@ -343,17 +343,24 @@ impl Running {
             thread.tell(Command::Drain(PATIENCE));
         }
         let stats: Vec<_> = self.threads.iter().map(|t| Arc::clone(t.stats())).collect();
+        let orders: Vec<_> = self.threads.iter().map(DataThread::orders).collect();
         let threads = self.threads;
-        let joined = tokio::task::spawn_blocking(move || {
+        let mut joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 thread.join();
             }
         });
         tokio::select! {
-            _ = joined => {}
+            _ = &mut joined => {}
             () = end.asked() => {
                 let live: u64 = stats.iter().map(|stats| stats.live()).sum();
                 tracing::warn!(live, "ending at once");
+                for order in &orders {
+                    // A thread that has ended already hears nothing.
+                    let _ = order.send(Command::Drain(Duration::ZERO));
+                }
+                // The flows that are cut must still be recorded.
+                let _ = joined.await;
             }
         }
         self.rules.now().book.close();

@@ -94,7 +94,15 @@ impl Control {
     }
 
     /// Stops answering and removes the socket.
-    pub fn close(&self) {
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Control {
+    // Also when the start fails behind the binding: a file without a listener would look as if a
+    // gate had died there.
+    fn drop(&mut self) {
         self.stop.cancel();
         // A socket file that stays is replaced at the next start.
         let _ = std::fs::remove_file(&self.path);

@@ -3,7 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a missing key of a JSON value is null, not a panic")]
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -29,9 +29,8 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> ExitCode {
     let socket = match &options.socket {
         Some(socket) => socket.clone(),
-        // A broken file must not keep anybody from asking the gate that runs.
         None => config::load(&options.config.path)
-            .map_or_else(|_| PathBuf::from(DEFAULT_SOCKET), |loaded| loaded.site.admin.socket),
+            .map_or_else(|_| socket_of_broken(&options.config.path), |l| l.site.admin.socket),
     };
     let report = match block_on(admin::ask(&socket, &Question::Status)) {
         Ok(Ok(report)) => report,
@@ -48,6 +47,17 @@ pub(super) fn run(options: &Options) -> ExitCode {
     } else {
         ExitCode::from(EXIT_DEGRADED)
     }
+}
+
+/// A broken file must not keep anybody from asking the gate that runs: it may have been refused at
+/// a reload just now.
+fn socket_of_broken(path: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let socket = text.parse::<toml::Table>().ok().and_then(|file| {
+        let socket = file.get("admin")?.get("socket")?.as_str()?;
+        Some(PathBuf::from(socket))
+    });
+    socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
 }
 
 fn text(report: &Value) -> String {

@@ -22,10 +22,22 @@ use crate::config::MacAddr;
 
 /// What went wrong between the program and the kernel's routing.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action}: {source}")]
+#[error("cannot {action}: {source}{}", self.advice())]
 pub struct NetlinkError {
     action: &'static str,
     source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl NetlinkError {
+    fn advice(&self) -> &'static str {
+        let denied = match self.source.downcast_ref::<rtnetlink::Error>() {
+            Some(rtnetlink::Error::NetlinkError(message)) => {
+                message.raw_code().checked_abs() == Some(NOT_PERMITTED)
+            }
+            _ => false,
+        };
+        if denied { "; run as root or with CAP_NET_ADMIN" } else { "" }
+    }
 }
 
 /// A connection to the kernel's routing. Must be made inside a tokio runtime.
@@ -364,6 +376,8 @@ fn accept(result: Result<(), rtnetlink::Error>, fine: i32) -> Result<(), rtnetli
     }
 }
 
+/// `EPERM`.
+const NOT_PERMITTED: i32 = 1;
 /// `EEXIST`.
 const EXISTS: i32 = 17;
 /// `ESRCH`: what the kernel answers for a route that is not there.

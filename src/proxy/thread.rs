@@ -105,12 +105,21 @@ impl DataThread {
         let _ = self.commands.send(command);
     }
 
-    /// Waits for the thread's end.
+    /// Where its commands go, for whoever has something to say while another waits in
+    /// [`Self::join`].
+    pub fn orders(&self) -> mpsc::UnboundedSender<Command> {
+        self.commands.clone()
+    }
+
+    /// Waits for the thread's end, which somebody has asked for with [`Command::Drain`].
     pub fn join(self) {
-        drop(self.commands);
-        if self.thread.join().is_err() {
+        // The commands stay open until then: closed ones mean that nobody is left who could wait,
+        // and the thread would cut its flows instead of letting them end.
+        let Self { commands, thread, stats: _ } = self;
+        if thread.join().is_err() {
             tracing::error!("a data thread panicked");
         }
+        drop(commands);
     }
 }
 

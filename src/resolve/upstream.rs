@@ -35,6 +35,8 @@ struct Server {
     answers: AtomicU64,
     failures: AtomicU64,
     last_error: Mutex<Option<String>>,
+    /// When it was last asked only to see whether it answers again.
+    probed: Mutex<Option<Instant>>,
 }
 
 /// A definite answer.
@@ -114,7 +116,10 @@ impl Upstream {
                 () = &mut deadline => return Err(UpstreamError::Timeout),
                 () = hedge => {}
                 Some(done) = asked.join_next() => match done {
-                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Ok(answer)) => {
+                        waiting.for_each(|server| server.probe_if_due(name));
+                        return Ok(answer);
+                    }
                     Ok(Err(error)) => last = worse(last, error),
                     Err(_) => {}
                 },
@@ -154,7 +159,25 @@ impl Server {
             answers: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             last_error: Mutex::new(None),
+            probed: Mutex::new(None),
         })
+    }
+
+    /// Asks a resolver that was away whether it is back. While another one answers, nobody else
+    /// asks it, and it would count as away for ever.
+    fn probe_if_due(self: Arc<Self>, name: &ServerName) {
+        if self.healthy.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut probed = self.probed.lock().unwrap_or_else(PoisonError::into_inner);
+        if probed.is_some_and(|at| at.elapsed() < PROBE_PAUSE) {
+            return;
+        }
+        *probed = Some(Instant::now());
+        drop(probed);
+        let name = name.clone();
+        // The outcome is noted; the answer itself is not needed.
+        tokio::spawn(async move { self.ask(&name).await.is_ok() });
     }
 
     async fn ask(&self, name: &ServerName) -> Result<Answer, UpstreamError> {
@@ -237,5 +260,7 @@ const DEADLINE: Duration = Duration::from_millis(1_500);
 const ATTEMPT: Duration = Duration::from_millis(700);
 /// When the next resolver is asked as well.
 const HEDGE: Duration = Duration::from_millis(150);
+/// How often a resolver that is away is asked beside the others.
+const PROBE_PAUSE: Duration = Duration::from_secs(2);
 /// How long "there is no such name" is believed.
 const NEGATIVE: Duration = Duration::from_secs(5);

@@ -116,7 +116,10 @@ pub const SERVICES: [Service; 7] = [
         id: "greengrass",
         octet: 16,
         ports: &[8443, 443],
-        names: &["greengrass-ats.iot.eu-central-1.amazonaws.com"],
+        names: &[
+            "greengrass-ats.iot.eu-central-1.amazonaws.com",
+            "greengrass.eu-central-1.amazonaws.com",
+        ],
         kind: Kind::Plain,
     },
     Service {
@@ -134,6 +137,7 @@ pub const SERVICES: [Service; 7] = [
             "monitoring.eu-central-1.amazonaws.com",
             "iot.eu-central-1.amazonaws.com",
             "api.tunneling.iot.eu-central-1.amazonaws.com",
+            "data.tunneling.iot.eu-central-1.amazonaws.com",
         ],
         kind: Kind::Plain,
     },

@@ -1,0 +1,10 @@
+//! The running gate from its start to its end: drain, reload, status, degraded states.
+
+#[path = "lifecycle/degraded.rs"]
+mod degraded;
+#[path = "lifecycle/drain.rs"]
+mod drain;
+#[path = "support/gate.rs"]
+mod gate;
+#[path = "lifecycle/reload.rs"]
+mod reload;

@@ -173,7 +173,7 @@ impl Running {
         self.take_stock().await;
         self.repair().await;
         tracing::info!("the gate is ready");
-        tell_manager(&[NotifyState::Ready]);
+        tell_manager(vec![NotifyState::Ready]).await;
         loop {
             tokio::select! {
                 () = end.asked() => break,
@@ -288,8 +288,8 @@ impl Running {
 
     /// Loads the configuration anew: all or nothing.
     async fn reload(&self) {
-        let reloading = NotifyState::monotonic_usec_now();
-        tell_manager(&[NotifyState::Reloading, reloading.unwrap_or(NotifyState::MonotonicUsec(0))]);
+        let since = NotifyState::monotonic_usec_now().unwrap_or(NotifyState::MonotonicUsec(0));
+        tell_manager(vec![NotifyState::Reloading, since]).await;
         let refused = match self.try_reload().await {
             Ok(()) => None,
             Err(error) => {
@@ -299,7 +299,7 @@ impl Running {
         };
         self.state.note_reload(refused);
         // Also after a refusal: the gate works on, with the old policy.
-        tell_manager(&[NotifyState::Ready]);
+        tell_manager(vec![NotifyState::Ready]).await;
     }
 
     async fn try_reload(&self) -> Result<(), StartError> {
@@ -338,7 +338,7 @@ impl Running {
 
     async fn drain(self, mut end: Ending) {
         tracing::info!("draining: no new flows");
-        tell_manager(&[NotifyState::Stopping]);
+        tell_manager(vec![NotifyState::Stopping]).await;
         for thread in &self.threads {
             thread.tell(Command::Drain(PATIENCE));
         }
@@ -486,10 +486,12 @@ fn check_device_interfaces<'a>(
     Ok(())
 }
 
-/// Tells systemd, where it is the manager (sd_notify(3)).
-fn tell_manager(states: &[NotifyState<'_>]) {
+/// Tells systemd, where it is the manager (sd_notify(3)). A manager that does not listen must not
+/// hold up the gate.
+async fn tell_manager(states: Vec<NotifyState<'static>>) {
+    let telling = tokio::task::spawn_blocking(move || sd_notify::notify(&states));
     // Without a service manager there is nobody to tell.
-    let _ = sd_notify::notify(states);
+    let _ = tokio::time::timeout(MANAGER_PATIENCE, telling).await;
 }
 
 /// What is bound at the start and stays.
@@ -534,5 +536,6 @@ const PIPES: usize = 128;
 const RESERVED_DESCRIPTORS: usize = 2 * PIPES + 256;
 /// Flows whose records may be reserved at once.
 const AUDIT_SLOTS: usize = 1 << 18;
+const MANAGER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long flows may go on after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);

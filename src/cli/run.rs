@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::{ConfigFile, EXIT_CONFIG, fail, load};
 use crate::app::{self, StartError};
@@ -36,6 +37,8 @@ pub(super) fn run(options: &Options) -> ExitCode {
     };
     let outcome =
         runtime.block_on(async { app::build(site, &options.config.path).await?.serve().await });
+    // Whatever still waits for another process is not waited for.
+    runtime.shutdown_timeout(LAST_PATIENCE);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ StartError::Expectations(_)) => fail(&error, EXIT_CONFIG),
@@ -52,3 +55,5 @@ fn start_logging(options: &Options) {
         .with_target(false);
     if options.log_json { log.json().init() } else { log.init() }
 }
+
+const LAST_PATIENCE: Duration = Duration::from_secs(1);

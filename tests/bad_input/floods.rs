@@ -15,6 +15,9 @@ use super::gate::*;
 
 const GARBAGE: u64 = 200;
 const SILENT: usize = 1_000;
+/// One device must be able to make all of the flood.
+const WITHOUT_LIMITS: &str =
+    "\n[limits]\ndevice-flows = 5000\ndevice-new-flows = 5000\ndevice-hellos = 5000\n";
 /// In KiB: a fifth of what a buffer of 64 KiB per silent connection would take.
 const MOST_GROWTH: u64 = 16 * 1024;
 
@@ -23,7 +26,7 @@ fn floods_are_refused_recorded_and_forgotten() {
     inside::test("floods::floods_are_refused_recorded_and_forgotten", || {
         raise_descriptor_limit();
         let lab = lab();
-        let daemon = start(&lab);
+        let daemon = start_with(&lab, &(lab.daemon_config() + WITHOUT_LIMITS));
         assert!(get(&lab, 0, dialled(IOT, 443), IOT_DATA).is_ok());
         until_status(&daemon, "quiet", |status| status["flows"]["live"] == 0);
         let descriptors =
@@ -47,6 +50,35 @@ fn floods_are_refused_recorded_and_forgotten() {
         assert_eq!(lab.leaked_packets().unwrap(), 0, "{:?}", lab.leaks());
         until_status(&daemon, "all ends", |status| status["flows"]["live"] == 0);
         assert_log(&lab);
+    });
+}
+
+#[test]
+fn a_device_at_its_limit_is_told_which_and_leaves_room_for_others() {
+    inside::test("floods::a_device_at_its_limit_is_told_which_and_leaves_room_for_others", || {
+        let lab = lab();
+        let daemon = start_with(&lab, &(lab.daemon_config() + "\n[limits]\ndevice-hellos = 5\n"));
+        let silent = lab.device(2).run(async || {
+            let mut streams = Vec::new();
+            for _ in 0..5 {
+                streams.push(connect(dialled(IOT, 443)).await);
+            }
+            streams
+        });
+        until_status(&daemon, "five silent flows", |status| status["flows"]["live"] == 5);
+        let skip = records(&lab).len();
+        let sixth = get(&lab, 2, dialled(IOT, 443), IOT_DATA);
+        assert!(sixth.is_err(), "{sixth:?}");
+        let other = get(&lab, 0, dialled(IOT, 443), IOT_DATA);
+        assert!(other.is_ok(), "{other:?}");
+        let refused = until("the refusal", || {
+            records(&lab).into_iter().skip(skip).find(|r| r["status_code"] == "limit_device_flows")
+        });
+        let detail = refused["unmapped"]["egress"]["detail"].as_str().unwrap();
+        assert!(detail.contains("device-hellos = 5"), "{detail}");
+        drop(silent);
+        until_status(&daemon, "room again", |status| status["flows"]["live"] == 0);
+        assert!(get(&lab, 2, dialled(IOT, 443), IOT_DATA).is_ok());
     });
 }
 

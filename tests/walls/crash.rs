@@ -19,15 +19,18 @@ fn a_killed_daemon_leaks_nothing_and_its_flows_are_accounted_for() {
             session.get("/blob?size=1000000000000").await
         });
         let (killed, after) = oneshot::channel();
+        let (published, idling) = std::sync::mpsc::channel();
         let pki = lab.pki();
         let idle = lab.device(0).spawn(async move || {
             let call = Call::new(dialled(IOT, 8883), IOT_DATA).with_certificate();
             let mut session = tls_connect(&pki, &call).await.unwrap();
             session.mqtt_publish("press/3", b"x").await.unwrap();
+            published.send(()).unwrap();
             after.await.unwrap();
             session.mqtt_ping().await
         });
         until_status(&daemon, "both flows", |s| s["flows"]["live"] == 2);
+        idling.recv_timeout(SOON).unwrap();
         until("both records", || (records(&lab).len() >= 2).then_some(()));
         let traffic = || run(lab.vpc(), "cat", &["/proc/net/dev"]);
         let before = traffic();

@@ -1,5 +1,11 @@
 //! The rules in a real kernel: applied, read back, compared, removed, and as text.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, a panic is the report"
+)]
+
 #[path = "ruleset/command.rs"]
 mod command;
 #[path = "ruleset/damage.rs"]

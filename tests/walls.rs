@@ -1,5 +1,11 @@
 //! Each wall alone holds: every test first shows that without it the leak would succeed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, a panic is the report"
+)]
+
 #[path = "walls/address.rs"]
 mod address;
 #[path = "walls/crash.rs"]

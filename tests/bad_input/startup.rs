@@ -89,7 +89,7 @@ fn fake_nft(lab: &Lab) -> String {
     let directory = lab.directory().join("bin");
     std::fs::create_dir(&directory).unwrap();
     let script = "#!/bin/sh\ncase \"$*\" in *list*) exec /usr/sbin/nft \"$@\";; esac\n\
-                  echo 'Error: no room' >&2\nexit 1\n";
+                  cat >/dev/null\necho 'Error: no room' >&2\nexit 1\n";
     let file = directory.join("nft");
     std::fs::write(&file, script).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();

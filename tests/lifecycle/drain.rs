@@ -1,5 +1,6 @@
 //! SIGTERM, once and twice.
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -20,14 +21,17 @@ struct Waiting {
 
 fn waiting_flow(lab: &Lab, daemon: &Daemon) -> Waiting {
     let (go_on, told) = oneshot::channel();
+    let (connected, ready) = mpsc::channel();
     let pki = lab.pki();
     let end = lab.device(0).spawn(async move || {
         let session = tls_connect(&pki, &Call::new(dialled(IOT, 443), IOT_DATA)).await?;
+        connected.send(()).unwrap();
         // A sender that is gone says the same.
         let _ = told.await;
         Ok(session.get("/").await?.status)
     });
-    until_status(daemon, "the flow", |status| status["flows"]["live"] == 1);
+    until_ready(&ready, "the flow");
+    assert_eq!(daemon.status_json().unwrap()["flows"]["live"], 1);
     Waiting { go_on, end }
 }
 

@@ -1,5 +1,7 @@
 //! SIGHUP: what changes, what stays, and what is refused.
 
+use std::sync::mpsc;
+
 use sluicegate::lab::device::{Call, Failure, tls_connect};
 use sluicegate::lab::services::{BUCKET, Blob, IOT_CREDENTIALS, IOT_DATA};
 use sluicegate::lab::topology::DEVICES;
@@ -46,10 +48,13 @@ fn a_reload_cuts_what_is_withdrawn_and_nothing_else() {
         );
         assert_ne!(without, lab.daemon_config());
         let (go_on, told) = oneshot::channel();
+        let (connected, ready) = mpsc::channel();
+        let published = connected.clone();
         let pki = lab.pki();
         let size = 20_000_003;
         let kept = lab.device(1).spawn(async move || {
             let session = tls_connect(&pki, &Call::new(dialled(S3, 443), BUCKET)).await?;
+            connected.send(()).unwrap();
             told.await.unwrap();
             session.get(&format!("/blob?size={size}")).await
         });
@@ -57,15 +62,13 @@ fn a_reload_cuts_what_is_withdrawn_and_nothing_else() {
         let withdrawn = lab.device(0).spawn(async move || {
             let mut session = tls_connect(&pki, &mqtt).await.unwrap();
             session.mqtt_publish("press/3", b"x").await.unwrap();
+            published.send(()).unwrap();
             // Nobody sends anything more: the read ends when the flow does.
             use tokio::io::AsyncReadExt as _;
             session.stream().read(&mut [0; 16]).await.map_err(|error| error.kind())
         });
-        until_status(&daemon, "both flows", |status| status["flows"]["live"] == 2);
-        until("the publication", || {
-            let seen = lab.vpc_ledger().seen();
-            seen.iter().any(|seen| seen.name.as_deref() == Some(IOT_DATA)).then_some(())
-        });
+        until_ready(&ready, "the first flow");
+        until_ready(&ready, "the second flow");
         assert!(get(&lab, 0, dialled(S3, 443), BUCKET).is_err(), "not allowed yet");
 
         reload(&daemon, &without);

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -55,6 +56,11 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited {SOON:?} for {what}");
         std::thread::sleep(GLANCE);
     }
+}
+
+/// Waits until a device's work says that it has come so far.
+pub(crate) fn until_ready(ready: &Receiver<()>, what: &str) {
+    ready.recv_timeout(SOON).unwrap_or_else(|error| panic!("waited for {what}: {error}"));
 }
 
 /// The first status report that is as wanted.

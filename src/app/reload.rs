@@ -1,0 +1,79 @@
+//! The reload: all or nothing, and no flow is touched but those whose permission is withdrawn.
+
+use std::sync::Arc;
+
+use sd_notify::NotifyState;
+
+use super::start::{StartError, check_device_interfaces, rules_of};
+use super::{Running, tell_manager};
+use crate::config::{self, Site};
+use crate::intercept::{self, Plan};
+use crate::net::netlink::Netlink;
+use crate::proxy::Command;
+
+impl Running {
+    /// Loads the configuration anew: all or nothing.
+    pub(super) async fn reload(&self) {
+        let since = NotifyState::monotonic_usec_now().unwrap_or(NotifyState::MonotonicUsec(0));
+        tell_manager(vec![NotifyState::Reloading, since]).await;
+        let refused = match self.try_reload().await {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::error!(%error, "the new configuration is refused; the old one stays");
+                Some(error.to_string())
+            }
+        };
+        self.state.note_reload(refused);
+        // Also after a refusal: the gate works on, with the old policy.
+        tell_manager(vec![NotifyState::Ready]).await;
+    }
+
+    async fn try_reload(&self) -> Result<(), StartError> {
+        let old = self.rules.now();
+        let loaded = config::load(&self.path)
+            .map_err(|problems| StartError::Invalid(problems.render(config::Style::Plain)))?;
+        needs_restart(&old.site, &loaded.site)?;
+        let netlink = Netlink::open()?;
+        let links = netlink.links().await?;
+        check_device_interfaces(&loaded.site, links.values())?;
+        let new = rules_of(loaded.site, Some(&old))?;
+        for link in links.values() {
+            new.tunnels.link_changed(link);
+        }
+        let plan = Plan::new(&new.site, new.policy.ports());
+        if plan != Plan::new(&old.site, old.policy.ports()) {
+            intercept::set_up(&plan).await?;
+        }
+        new.book.keep(new.policy.exact_names());
+        if !Arc::ptr_eq(&new.book, &old.book) {
+            old.book.close();
+        }
+        if old.site.devices.interfaces != new.site.devices.interfaces {
+            self.neighbours.watch(&new.site.devices.interfaces);
+        }
+        self.limits.set(new.site.limits);
+        let new = Arc::new(new);
+        self.rules.replace(Arc::clone(&new));
+        self.take_stock().await;
+        for thread in &self.threads {
+            thread.tell(Command::Recheck(Arc::clone(&new)));
+        }
+        tracing::info!(policy = %new.policy.hash(), "the new configuration is in force");
+        Ok(())
+    }
+}
+
+/// What is bound at the start and stays.
+fn needs_restart(old: &Site, new: &Site) -> Result<(), StartError> {
+    let fixed = [
+        ("[intercept] port", old.intercept.port == new.intercept.port),
+        ("[intercept] data-threads", old.intercept.data_threads == new.intercept.data_threads),
+        ("[audit] directory", old.audit.directory == new.audit.directory),
+        ("[admin] socket", old.admin.socket == new.admin.socket),
+        ("[site] name", old.name == new.name),
+    ];
+    match fixed.into_iter().find(|(_, same)| !same) {
+        Some((what, _)) => Err(StartError::NeedsRestart(what)),
+        None => Ok(()),
+    }
+}

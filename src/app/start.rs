@@ -1,0 +1,194 @@
+//! The start: checks and binds everything that can fail, then starts the threads.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Running, State};
+use crate::admin::Control;
+use crate::audit::{Audit, AuditOptions, AuditUnavailable};
+use crate::config::{InterfaceName, Site};
+use crate::intercept::{self, InterceptError, Plan, nft};
+use crate::net::neighbour::Neighbours;
+use crate::net::netlink::{self, Netlink, NetlinkError};
+use crate::policy::Policy;
+use crate::proxy::{DataThread, Limits, Rules, RulesInForce, ThreadOptions};
+use crate::relay::Engine;
+use crate::resolve::{Book, BookOptions, Upstream, UpstreamError};
+use crate::tunnel::Tunnels;
+
+/// Why the gate could not start, or not reload: one sentence with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Rules, routes or listeners.
+    #[error(transparent)]
+    Intercept(#[from] InterceptError),
+    /// The kernel's routing.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The log.
+    #[error("the audit log cannot be written: {0}")]
+    Audit(#[from] AuditUnavailable),
+    /// A resolver.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// A device interface that is not there.
+    #[error(
+        "the device interface {name} does not exist (there are: {present}); correct [devices] interfaces or bring it up"
+    )]
+    NoInterface {
+        /// The interface.
+        name: InterfaceName,
+        /// Those that exist.
+        present: String,
+    },
+    /// Anything of the system.
+    #[error("{action}: {source}")]
+    System {
+        /// What was tried.
+        action: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The new configuration needs a restart.
+    #[error("{0} cannot change while the gate runs; restart it")]
+    NeedsRestart(&'static str),
+    /// The configuration's own tests fail.
+    #[error("the configuration's [[expect]] tests fail: {0}")]
+    Expectations(String),
+    /// The new configuration is not valid.
+    #[error("the configuration is not valid:\n{0}")]
+    Invalid(String),
+}
+
+/// Binds everything, puts the rules into the kernel and starts the threads.
+///
+/// # Errors
+/// What stands in the way. The kernel is then as it was.
+pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
+    let most_flows = raise_descriptor_limit();
+    blocking_probe().await?;
+    let netlink = Netlink::open()?;
+    let links = netlink.links().await?;
+    check_device_interfaces(&site, links.values())?;
+    let rules = rules_of(site, None)?;
+    for link in links.values() {
+        rules.tunnels.link_changed(link);
+    }
+    let site = &rules.site;
+    let audit = start_audit(site)?;
+    let plan = Plan::new(site, rules.policy.ports());
+    let threads = site.intercept.data_threads.unwrap_or_else(cores);
+    let listeners = intercept::listen(plan.listen_port, plan.families(), threads)?;
+    let control = Control::bind(&site.admin.socket).map_err(|source| StartError::System {
+        action: format!("cannot make the control socket {}", site.admin.socket.display()),
+        source,
+    })?;
+    intercept::set_up(&plan).await?;
+    rules.book.keep(rules.policy.exact_names());
+    let rules = RulesInForce::new(rules);
+    let limits = Limits::new(rules.now().site.limits, most_flows);
+    let neighbours = Arc::new(Neighbours::default());
+    neighbours.watch(&rules.now().site.devices.interfaces);
+    let options = ThreadOptions {
+        rules: rules.clone(),
+        audit: audit.clone(),
+        neighbours: Arc::clone(&neighbours),
+        engine: Engine::Adaptive,
+        pipes: PIPES / threads.max(1),
+        limits: Arc::clone(&limits),
+    };
+    let threads = listeners
+        .into_iter()
+        .enumerate()
+        .map(|(index, listeners)| DataThread::start(index, listeners, options.clone()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| StartError::System {
+            action: "cannot start the data threads".to_owned(),
+            source,
+        })?;
+    let state = Arc::new(State::new());
+    let path = path.to_owned();
+    Ok(Running { path, rules, audit, threads, control, neighbours, limits, state })
+}
+
+/// Compiles a site. What is the same as before is kept: tunnels know their state, and the book its
+/// answers.
+pub(super) fn rules_of(site: Site, old: Option<&Arc<Rules>>) -> Result<Rules, StartError> {
+    let policy = Policy::compile(&site);
+    let failed = policy.check_expectations(&site);
+    if !failed.is_empty() {
+        let told: Vec<_> =
+            failed.iter().map(|f| format!("line {}: {}", f.line, f.sentence)).collect();
+        return Err(StartError::Expectations(told.join("; ")));
+    }
+    let options = BookOptions::new(&site);
+    let same_tunnels = old.filter(|old| {
+        old.site.tunnel.interfaces == site.tunnel.interfaces
+            && old.site.tunnel.source == site.tunnel.source
+            && old.site.tunnel.mss == site.tunnel.mss
+    });
+    let tunnels = match same_tunnels {
+        Some(old) => Arc::clone(&old.tunnels),
+        None => Arc::new(Tunnels::new(&site)),
+    };
+    let book = match same_tunnels.filter(|old| *old.book.options() == options) {
+        Some(old) => Arc::clone(&old.book),
+        None => {
+            let upstream = Upstream::new(&options.inbound, &tunnels)?;
+            Book::new(options, upstream)
+        }
+    };
+    Ok(Rules { site, policy, tunnels, book })
+}
+
+fn start_audit(site: &Site) -> Result<Audit, StartError> {
+    Ok(Audit::start(AuditOptions {
+        directory: site.audit.directory.clone(),
+        on_full: site.audit.on_full,
+        site: site.name.clone(),
+        region: site.region.clone(),
+        slots: AUDIT_SLOTS,
+    })?)
+}
+
+pub(super) fn check_device_interfaces<'a>(
+    site: &Site,
+    links: impl Iterator<Item = &'a netlink::Link>,
+) -> Result<(), StartError> {
+    let present: Vec<&str> = links.flat_map(|link| link.names.iter().map(String::as_str)).collect();
+    for name in &site.devices.interfaces {
+        if !present.contains(&name.as_str()) {
+            let present = present.join(", ");
+            return Err(StartError::NoInterface { name: name.clone(), present });
+        }
+    }
+    Ok(())
+}
+
+async fn blocking_probe() -> Result<(), StartError> {
+    intercept::blocking(nft::probe).await.map_err(|error| InterceptError::Nft(error).into())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Raises the soft limit of descriptors to the hard one; returns how many flows fit below it.
+fn raise_descriptor_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    let descriptors = limit.maximum.unwrap_or(1 << 20);
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    // Two sockets a flow; pipes, the log and the control plane have their own share.
+    descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2
+}
+
+/// Pipes of all threads together: half of what an unprivileged user may have at 256 KiB each.
+const PIPES: usize = 128;
+const RESERVED_DESCRIPTORS: usize = 2 * PIPES + 256;
+/// Flows whose records may be reserved at once.
+const AUDIT_SLOTS: usize = 1 << 18;

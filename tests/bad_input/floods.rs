@@ -103,7 +103,7 @@ fn random(seed: u64) -> Vec<u8> {
     };
     let words = 1 + next() % 400;
     let mut bytes: Vec<u8> = (0..words).flat_map(|_| next().to_le_bytes()).collect();
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         bytes[..3].copy_from_slice(&[22, 3, 1]);
     }
     bytes

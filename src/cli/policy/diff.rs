@@ -124,6 +124,8 @@ impl Changes {
     fn judge(&mut self, policy: &Policy, flow: Flow) {
         let was = match flow.verdict {
             Recorded::Allowed => Said::Allow,
+            // What learn mode let on and resolution refused did not get through either.
+            Recorded::Learnt(reason) if flow.behind.is_some() => Said::Deny(reason),
             Recorded::Learnt(reason) => Said::Learn(reason),
             Recorded::Denied(reason) => Said::Deny(reason),
             Recorded::Contradiction(_) => Said::Deny(Reason::DeviceNotAllowed),

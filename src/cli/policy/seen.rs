@@ -113,6 +113,8 @@ impl SeenDevice {
 
     fn add(&mut self, flow: Flow) {
         self.span.add(flow.at);
+        self.mac = flow.device.mac.or(self.mac);
+        self.address = flow.device.address;
         let other = match (&flow.name, &flow.verdict) {
             (_, Recorded::Contradiction(rule)) => {
                 Some(format!("{} (claims to be {rule})", Reason::DeviceNotAllowed))
@@ -126,8 +128,6 @@ impl SeenDevice {
             *self.others.entry(other).or_default() += 1;
             return;
         }
-        self.mac = flow.device.mac.or(self.mac);
-        self.address = flow.device.address;
         let Some(name) = &flow.name else { return };
         self.names.entry(name.clone()).or_insert_with(|| SeenName::new(flow.at)).add(&flow);
     }

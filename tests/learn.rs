@@ -1,5 +1,7 @@
 //! Learn mode with real flows: what gets through, what never does, and that it ends.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -3,6 +3,8 @@
 //! `UPDATE_GOLDEN=1 cargo test --test policy_records` writes the files anew; read the difference
 //! before it is committed.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -60,7 +60,7 @@ pub(super) enum Recorded {
 /// What an answer leaves out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unread {
-    /// Lines that are no flow record.
+    /// Lines that cannot be read.
     pub(super) lines: u64,
     /// Flows that belong to no group, because there are too many.
     pub(super) groups: u64,
@@ -84,6 +84,8 @@ pub(super) fn each(
                     take(flow);
                 }
             }
+            // Other records of the log have their own shape; only what is no JSON is damage.
+            Err(error) if error.is_data() => {}
             Err(_) => unread.lines += 1,
         }
     }
@@ -93,6 +95,7 @@ pub(super) fn each(
 /// What is read of a record.
 #[derive(Debug, Deserialize)]
 struct Stored {
+    class_uid: u16,
     activity_id: u8,
     time: i64,
     status_code: String,
@@ -133,6 +136,9 @@ struct Egress {
 impl Stored {
     /// `None` for what is not the beginning of a flow, and for counts of several flows.
     fn flow(self) -> Option<Flow> {
+        if self.class_uid != NETWORK_ACTIVITY {
+            return None;
+        }
         let (verdict, behind) = self.verdict()?;
         let destination = self.dst_endpoint?;
         let device = Device {
@@ -181,8 +187,37 @@ impl Stored {
     }
 }
 
+/// OCSF `class_uid`.
+const NETWORK_ACTIVITY: u16 = 4001;
 /// OCSF Network Activity `activity_id`.
 const OPEN: u8 = 1;
 const REFUSE: u8 = 5;
 /// Before the reason in the `status_code` of an Open in learn mode.
 const WOULD_REFUSE: &str = "would_refuse_";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_counted_and_other_records_are_passed_over() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let dns = r#"{"class_uid":4003,"activity_id":1,"time":1,"status_code":"open"}"#;
+        let count = r#"{"class_uid":4001,"activity_id":5,"time":1,"status_code":"audit_unavailable",
+            "src_endpoint":{"name":"several devices"},"unmapped":{"egress":{}}}"#;
+        let flow = r#"{"class_uid":4001,"activity_id":5,"time":1,"status_code":"limit_flows",
+            "src_endpoint":{"ip":"10.10.3.7"},"dst_endpoint":{"port":443},
+            "unmapped":{"egress":{}}}"#;
+        let one_line = |text: &str| text.replace('\n', "");
+        let text =
+            [dns, &one_line(count), "not a record", &one_line(flow), "{\"torn", ""].join("\n");
+        let segment = directory.path().join("flow-00000000000000000001.ndjson");
+        std::fs::write(segment, text).expect("a segment");
+        let mut flows = Vec::new();
+        let unread = each(directory.path(), OffsetDateTime::UNIX_EPOCH, |flow| flows.push(flow));
+        assert_eq!(unread.expect("it is read"), Unread { lines: 2, groups: 0 });
+        let [flow] = flows.as_slice() else { panic!("{flows:?}") };
+        assert_eq!(flow.verdict, Recorded::NotJudged(Reason::LimitFlows));
+        assert_eq!((flow.device.label(), flow.port), ("10.10.3.7".to_owned(), 443));
+    }
+}

@@ -86,7 +86,7 @@ fn unreadable(directory: &Path) -> impl Fn(ReadError) -> ExitCode {
 /// Says what the answer leaves out.
 fn note_unread(unread: Unread) {
     if unread.lines > 0 {
-        note(&format!("{} lines of the log are no flow records and were left out", unread.lines));
+        note(&format!("{} lines of the log cannot be read and were left out", unread.lines));
     }
     if unread.groups > 0 {
         note(&format!("{} flows to still more names were left out", unread.groups));

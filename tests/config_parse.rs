@@ -160,16 +160,23 @@ fn region_shapes() {
 
 #[test]
 fn what_is_not_built_yet_is_refused() {
-    for (table, setting) in [
-        ("policy", "mode = \"learn\"\nlearn-until = 2030-01-31T18:00:00Z"),
-        ("policy", "mode = \"learn\"\nlearn-until = \"2030-01-31T18:00:00+01:00\""),
-        ("dns", "listen = \"lan\""),
-        ("audit", "on-full = \"overwrite\""),
-    ] {
+    for (table, setting) in [("dns", "listen = \"lan\""), ("audit", "on-full = \"overwrite\"")] {
         let text = format!("{MINIMAL}\n[{table}]\n{setting}\n");
         let problems = config::parse(&text, "f").expect_err(setting);
         assert_eq!(problems.len(), 1, "{problems}");
         assert!(problems.to_string().contains("not supported by this version"), "{problems}");
+    }
+}
+
+#[test]
+fn learning_has_an_end_in_every_spelling() {
+    for (until, unix) in
+        [("2030-01-31T18:00:00Z", 1_896_112_800), ("\"2030-01-31T18:00:00+01:00\"", 1_896_109_200)]
+    {
+        let setting = format!("[policy]\nmode = \"learn\"\nlearn-until = {until}\n");
+        let site = config::parse(&format!("{MINIMAL}\n{setting}"), "f").expect(until).site;
+        let PolicyMode::Learn { until } = site.policy.mode else { panic!("{:?}", site.policy) };
+        assert_eq!(until.unix_timestamp(), unix);
     }
 }
 

@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::app::State;
 use crate::audit::{Audit, AuditStatus};
+use crate::config::PolicyMode;
 use crate::intercept;
 use crate::intercept::nft;
 use crate::name::ServerName;
@@ -27,6 +28,8 @@ pub struct Report {
     pub healthy: bool,
     /// What is wrong, the gravest first.
     pub problems: Vec<Problem>,
+    /// What is as it should be, and worth knowing.
+    pub notices: Vec<Problem>,
     /// `site.name`.
     pub site: String,
     /// The program's version.
@@ -49,7 +52,7 @@ pub struct Report {
     pub policy: PolicyStatus,
 }
 
-/// One thing that is wrong.
+/// One thing that is wrong, or worth knowing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Problem {
     /// For scripts; a [`Reason`]'s code where it is one.
@@ -130,6 +133,9 @@ impl Reporter {
         let mut report = Report {
             healthy: true,
             problems: Vec::new(),
+            notices: learning(rules.site.policy.mode, OffsetDateTime::now_utc())
+                .into_iter()
+                .collect(),
             site: rules.site.name.clone(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: self.started.elapsed().as_secs(),
@@ -235,6 +241,23 @@ fn problems(report: &Report) -> Vec<Problem> {
         add("reload_refused", sentence, "Correct the file (`sluicegate check`) and reload again.");
     }
     problems
+}
+
+/// Learn mode is the site's own choice, but nobody may take it for enforcement.
+fn learning(mode: PolicyMode, now: OffsetDateTime) -> Option<Problem> {
+    let PolicyMode::Learn { until } = mode else { return None };
+    let end = until.format(&Rfc3339).unwrap_or_default();
+    let (code, sentence, remedy) = if now < until {
+        let sentence = format!(
+            "Learn mode until {end}: flows that the rules would refuse reach addresses in \
+             vpc.networks, and are recorded as would_refuse."
+        );
+        ("learning", sentence, "Turn the records into rules with `sluicegate policy learn`.")
+    } else {
+        let sentence = format!("Learn mode ended at {end}: the rules are enforced.");
+        ("learning_ended", sentence, "Write `mode = \"enforce\"` and remove `learn-until`.")
+    };
+    Some(Problem { code: code.to_owned(), sentence, remedy: remedy.to_owned() })
 }
 
 fn rfc3339(at: SystemTime) -> String {

@@ -96,6 +96,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
         engine: Engine::Adaptive,
         pipes: PIPES / threads.max(1),
         limits: Arc::clone(&limits),
+        fingerprints: Arc::default(),
     };
     let threads = listeners
         .into_iter()

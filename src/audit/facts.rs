@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{InterfaceName, MacAddr};
+use crate::reason::Reason;
 
 /// Who opened the flow.
 #[derive(Clone, Debug)]
@@ -33,6 +34,15 @@ pub struct RuleFacts {
     pub endpoint: Option<Arc<str>>,
     /// The AWS service, where known.
     pub service: Option<Arc<str>>,
+}
+
+/// What learn mode let through.
+#[derive(Clone, Debug)]
+pub struct LearntFacts {
+    /// Why the flow would be refused.
+    pub reason: Reason,
+    /// What to do about it, where it is better than the reason's own remedy.
+    pub remedy: Option<String>,
 }
 
 /// What private resolution said.

@@ -20,8 +20,8 @@ use super::inbox::{Entry, Part, Shared};
 use super::kind;
 use super::record::{self, Record};
 use super::{
-    AuditUnavailable, DeviceFacts, DialFacts, DnsFacts, FlowEnd, Handle, RuleFacts, TrafficFacts,
-    clock,
+    AuditUnavailable, DeviceFacts, DialFacts, DnsFacts, FlowEnd, Handle, LearntFacts, RuleFacts,
+    TrafficFacts, clock,
 };
 use crate::config::MacAddr;
 use crate::hello::HelloFacts;
@@ -57,6 +57,8 @@ impl Slot {
             hello: None,
             first_bytes: String::new(),
             rule: None,
+            learnt: None,
+            ja4_new: false,
             dns: None,
             dial: None,
             traffic: None,
@@ -91,6 +93,8 @@ pub struct FlowRecord {
     hello: Option<HelloPart>,
     first_bytes: String,
     rule: Option<RuleFacts>,
+    learnt: Option<LearntFacts>,
+    ja4_new: bool,
     dns: Option<DnsFacts>,
     dial: Option<DialFacts>,
     traffic: Option<Rc<dyn Fn() -> TrafficFacts>>,
@@ -156,6 +160,16 @@ impl FlowRecord {
         self.rule = Some(rule);
     }
 
+    /// Says that only learn mode lets the flow through.
+    pub fn set_learnt(&mut self, learnt: LearntFacts) {
+        self.learnt = Some(learnt);
+    }
+
+    /// Notes that the device has shown other JA4 fingerprints before, and this one never.
+    pub fn note_new_ja4(&mut self) {
+        self.ja4_new = true;
+    }
+
     /// Adds what resolution said.
     pub fn set_dns(&mut self, dns: DnsFacts) {
         self.dns = Some(dns);
@@ -180,7 +194,7 @@ impl FlowRecord {
     pub fn open(&mut self) -> impl Future<Output = Result<(), AuditUnavailable>> + 'static {
         let waits = (self.state == State::Fresh).then(|| {
             let (waiter, waits) = oneshot::channel();
-            let body = self.body(&Event::new(&kind::OPENED, kind::CODE_OPEN));
+            let body = self.opened();
             self.state = State::Opened;
             self.push(body, Part::Open(waiter));
             waits
@@ -228,6 +242,15 @@ impl FlowRecord {
             State::Opened => self.end(&Event::end(end, traffic)),
             _ => self.end_unopened("ended as if it were open, but nothing was opened"),
         }
+    }
+
+    fn opened(&self) -> Vec<u8> {
+        let Some(learnt) = &self.learnt else {
+            return self.body(&Event::new(&kind::OPENED, kind::CODE_OPEN));
+        };
+        let code = format!("{}{}", kind::CODE_WOULD_REFUSE, learnt.reason);
+        let remedy = Some(learnt.remedy.as_deref().unwrap_or(learnt.reason.remedy()));
+        self.body(&Event { remedy, ..Event::new(&kind::LEARNT, &code) })
     }
 
     fn end_unopened(&mut self, detail: &str) {
@@ -348,6 +371,8 @@ impl FlowRecord {
             tls_version_from: hello.map(|_| "client_hello_offer"),
             ech: hello.map(|hello| hello.ech),
             notes: hello.map(|hello| &*hello.notes).filter(|notes| !notes.is_empty()),
+            ja4_new: self.ja4_new.then_some(true),
+            would_refuse: self.learnt.as_ref().map(|learnt| learnt.reason.code()),
             first_bytes: Some(self.first_bytes.as_str()).filter(|bytes| !bytes.is_empty()),
             alert: event.alert.filter(|_| hello.is_none()),
             dns: dns.map(|dns| record::DnsPart {
@@ -416,7 +441,11 @@ fn policy<'a>(site: &'a str, rule: &'a RuleFacts) -> record::Policy<'a> {
 }
 
 fn firewall_rule(rule: &RuleFacts) -> record::FirewallRule<'_> {
-    let kind = if rule.rule.starts_with("device ") { "device" } else { "default" };
+    let kind = match &*rule.rule {
+        "learn" => "learn",
+        rule if rule.starts_with("device ") => "device",
+        _ => "default",
+    };
     record::FirewallRule { uid: &rule.rule, name: &rule.rule, kind, match_location: "tls.sni" }
 }
 

@@ -27,6 +27,8 @@ impl Kind {
 
 /// Allowed, before the connect.
 pub(super) const OPENED: Kind = row((1, "Open"), SUCCESS, ALLOWED, PASSED, INFORMATIONAL);
+/// Allowed in learn mode only, before the connect.
+pub(super) const LEARNT: Kind = row((1, "Open"), SUCCESS, OBSERVED, (15, "Detected"), LOW);
 /// An orderly end.
 pub(super) const CLOSED: Kind = row((2, "Close"), SUCCESS, ALLOWED, PASSED, INFORMATIONAL);
 /// Reset on the way.
@@ -82,6 +84,8 @@ pub(super) const EXTENSION_ALPN: u8 = 16;
 pub(super) const FINGERPRINT_JA4: u8 = 1;
 /// `status_code` of an Open.
 pub(super) const CODE_OPEN: &str = "open";
+/// Before the reason in the `status_code` of an Open in learn mode.
+pub(super) const CODE_WOULD_REFUSE: &str = "would_refuse_";
 /// `status_code` of an end that was found after a crash.
 pub(super) const CODE_CRASH: &str = "unknown_crash";
 
@@ -98,6 +102,7 @@ const fn row(
 const SUCCESS: (u8, &str) = (1, "Success");
 const FAILURE: (u8, &str) = (2, "Failure");
 const ALLOWED: (u8, &str) = (1, "Allowed");
+const OBSERVED: (u8, &str) = (3, "Observed");
 const DENIED: (u8, &str) = (2, "Denied");
 const PASSED: (u8, &str) = (1, "Allowed");
 const INFORMATIONAL: u8 = 1;

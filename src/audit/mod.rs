@@ -34,7 +34,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 pub use chain::{ChainError, ChainReport, verify_chain};
-pub use facts::{DeviceFacts, DialFacts, DnsFacts, FlowEnd, RuleFacts, TrafficFacts};
+pub use facts::{DeviceFacts, DialFacts, DnsFacts, FlowEnd, LearntFacts, RuleFacts, TrafficFacts};
 pub use flow::{FlowRecord, Slot};
 
 use crate::config::OnFull;

@@ -282,6 +282,12 @@ pub(super) struct Egress<'a> {
     pub(super) ech: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) notes: Option<&'a [String]>,
+    /// The device has not shown this fingerprint before, but another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ja4_new: Option<bool>,
+    /// Learn mode: the reason that was not enforced, in every record of the flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) would_refuse: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) first_bytes: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

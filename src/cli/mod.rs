@@ -8,6 +8,7 @@ mod demo;
 mod explain;
 mod hello;
 mod nft;
+mod policy;
 mod run;
 mod status;
 
@@ -44,6 +45,8 @@ enum Command {
     Status(status::Options),
     /// Print, apply, verify or remove the nftables rules (exit 0: done, 1: not)
     Nft(nft::Options),
+    /// Turn recorded flows into rules, or see what other rules would do to them
+    Policy(policy::Options),
 }
 
 /// Where the configuration is.
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Nft(options) => nft::run(&options),
+        Command::Policy(options) => policy::run(&options),
     }
 }
 

@@ -74,6 +74,10 @@ fn text(report: &Value) -> String {
         let _ = writeln!(out, "\n  {}", word(&problem["sentence"]));
         let _ = writeln!(out, "    -> {}", word(&problem["remedy"]));
     }
+    for notice in list(&report["notices"]) {
+        let _ = writeln!(out, "\n  note: {}", word(&notice["sentence"]));
+        let _ = writeln!(out, "    -> {}", word(&notice["remedy"]));
+    }
     let _ = writeln!(out, "\nTunnels");
     for tunnel in list(&report["tunnels"]) {
         let up = if tunnel["up"] == true { "up" } else { "down" };

@@ -5,15 +5,10 @@
 
 use super::OnFull;
 use super::diagnostics::{Problem, Report, Span};
-use super::sections::{Draft, ListenWord, ModeWord};
+use super::sections::{Draft, ListenWord};
 
 /// Reports every setting that would be ignored.
 pub(super) fn check(draft: &Draft, report: &Report) {
-    if let Some(mode) = &draft.policy.mode
-        && mode.value == ModeWord::Learn
-    {
-        refuse(&mode.span, "mode = \"learn\"", "write mode = \"enforce\"", report);
-    }
     if let Some(listen) = &draft.service.listen
         && listen.value == ListenWord::Lan
     {

@@ -8,6 +8,7 @@ pub mod catalogue;
 mod devices;
 mod expect;
 mod explain;
+mod learn;
 mod names;
 mod refusal;
 
@@ -22,6 +23,7 @@ use crate::name::ServerName;
 use crate::reason::Reason;
 
 use devices::{Devices, Permits, Who};
+use learn::Learning;
 use names::{Admission, Names};
 use refusal::SiteFacts;
 
@@ -58,13 +60,15 @@ pub struct Identity {
     pub by: &'static str,
 }
 
-/// The permission for one flow. Only [`Policy::judge`] makes one.
+/// The permission for one flow. Only [`Policy::judge`] and [`Policy::judge_at`] make one.
 #[derive(Clone, Debug)]
 pub struct Grant {
     endpoint: Arc<EndpointRule>,
     name: ServerName,
     port: u16,
     rule: Arc<str>,
+    /// What was not enforced, in learn mode.
+    would_be: Option<Arc<Denial>>,
 }
 
 impl Grant {
@@ -83,7 +87,7 @@ impl Grant {
         self.port
     }
 
-    /// The rule that allowed it, for records: `device press-3` or `policy.default`.
+    /// The rule that allowed it, for records: `device press-3`, `policy.default` or `learn`.
     pub fn rule(&self) -> &Arc<str> {
         &self.rule
     }
@@ -142,6 +146,8 @@ pub struct Policy {
     /// `policy.default`; `None` where it is empty.
     default: Option<Permits>,
     default_rule: Arc<str>,
+    /// `None` where `policy.mode` is `enforce`.
+    learning: Option<Learning>,
     facts: SiteFacts,
 }
 
@@ -158,12 +164,14 @@ impl Policy {
             devices: Devices::compile(site, &bits),
             default: (!default.is_empty()).then(|| Permits::new(&bits, default)),
             default_rule: Arc::from("policy.default"),
+            learning: Learning::new(site),
             facts: SiteFacts::new(site),
             tables,
         }
     }
 
-    /// Judges a flow: who asks, then the name, then the port, then whether this device may.
+    /// Judges a flow: who asks, then the name, then the port, then whether this device may. Learn
+    /// mode plays no part: this is what is enforced once it ends.
     ///
     /// Allocates nothing where it allows.
     pub fn judge(&self, asking: Asking, name: &ServerName, port: u16) -> Verdict {
@@ -197,6 +205,15 @@ impl Policy {
         self.names.listed()
     }
 
+    /// The endpoint that has a name, whoever may use it.
+    ///
+    /// # Errors
+    /// Why there is none, and what to do about it.
+    pub fn endpoint_of(&self, name: &ServerName) -> Result<&Arc<EndpointRule>, Denial> {
+        let rule = self.names.rules(name).next();
+        rule.map(|rule| &rule.endpoint).ok_or_else(|| self.facts.name(name))
+    }
+
     /// The configuration's hash, which names this policy in records.
     pub fn hash(&self) -> &Arc<str> {
         &self.hash
@@ -216,6 +233,7 @@ impl Policy {
                 name: name.clone(),
                 port,
                 rule: Arc::clone(standing.rule),
+                would_be: None,
             }),
             Admission::NotPermitted(rule) => {
                 Err(refusal::permission(rule, standing.rule, standing.device))

@@ -7,17 +7,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::Rules;
 use super::dial::{Dialed, dial};
+use super::fingerprints::{Seen, Shown};
 use super::limits::{Admitted, TooMany};
 use super::thread::Shared;
 use super::tracker::{Cut, Registered};
 use crate::audit::{
-    DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, RuleFacts, Slot, TrafficFacts,
+    DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, LearntFacts, RuleFacts, Slot,
+    TrafficFacts,
 };
 use crate::hello::alert::{Alert, alert_for};
 use crate::hello::{Hello, HelloReader, Progress, Refusal, Stopped};
@@ -26,7 +29,7 @@ use crate::net::socket::reset_on_close;
 use crate::policy::{Asking, Grant};
 use crate::reason::Reason;
 use crate::relay::{FlowBytes, RelayEnd, relay};
-use crate::resolve::Endpoints;
+use crate::resolve::{Endpoints, Refused};
 
 /// Takes on an accepted connection: reserves its record and starts its task.
 pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
@@ -107,8 +110,8 @@ async fn set_up(
     share.heard();
     let rules = shared.rules.now();
     let version = Some(hello.facts.legacy_version);
-    let grant =
-        judge(&rules, asking, &hello, port, record).map_err(|stop| stop.with_alert(version))?;
+    let grant = judge(shared, &rules, asking, &hello, port, record)
+        .map_err(|stop| stop.with_alert(version))?;
     registered.granted(asking, &grant);
     let connecting = connect(shared, &rules, &grant, record);
     let dialed = until_cut(registered, connecting)
@@ -182,23 +185,27 @@ fn refused_hello(refusal: Refusal, heard: Option<u16>, record: &mut FlowRecord) 
 }
 
 fn judge(
+    shared: &Shared,
     rules: &Rules,
     asking: Asking,
     hello: &Hello,
     port: u16,
     record: &mut FlowRecord,
 ) -> Result<Grant, Stop> {
-    let verdict = rules.policy.judge(asking, &hello.name, port);
+    let verdict = rules.policy.judge_at(asking, &hello.name, port, OffsetDateTime::now_utc());
     record.set_identity(verdict.identity.name.clone(), verdict.identity.by);
+    let shown = Shown::by(asking, verdict.identity.name.as_ref());
+    if shared.fingerprints.note(shown, &hello.facts.ja4) == Seen::New {
+        record.note_new_ja4();
+    }
     let policy = Arc::clone(rules.policy.hash());
     match verdict.outcome {
         Ok(grant) => {
-            record.set_rule(RuleFacts {
-                policy,
-                rule: Arc::clone(grant.rule()),
-                endpoint: Some(Arc::clone(&grant.endpoint().id)),
-                service: Some(Arc::clone(&grant.endpoint().service)),
-            });
+            record.set_rule(granted(policy, &grant));
+            if let Some(denial) = grant.would_be() {
+                let (reason, remedy) = (denial.reason, denial.remedy.clone());
+                record.set_learnt(LearntFacts { reason, remedy });
+            }
             Ok(grant)
         }
         Err(denial) => {
@@ -213,6 +220,27 @@ fn judge(
     }
 }
 
+fn granted(policy: Arc<str>, grant: &Grant) -> RuleFacts {
+    let (rule, endpoint) = (Arc::clone(grant.rule()), grant.endpoint());
+    match grant.would_be() {
+        // What learn mode allows belongs to no table of the file.
+        Some(denial) => RuleFacts { policy, rule, endpoint: None, service: denial.service.clone() },
+        None => RuleFacts {
+            policy,
+            rule,
+            endpoint: Some(Arc::clone(&endpoint.id)),
+            service: Some(Arc::clone(&endpoint.service)),
+        },
+    }
+}
+
+/// A name of learn mode with a public address has no zone to mend: what policy says of it helps.
+fn unresolved(grant: &Grant, refused: Refused) -> Stop {
+    let learnt = grant.would_be().filter(|_| refused.reason == Reason::AddressPublic);
+    let remedy = learnt.and_then(|denial| denial.remedy.clone());
+    Stop { detail: Some(refused.detail), remedy, ..Stop::new(refused.reason) }
+}
+
 /// Resolution, then the Open record and the connect side by side: nothing goes upstream before the
 /// record is on disk, and the wait for the disk hides behind the wait for the network.
 async fn connect(
@@ -225,7 +253,7 @@ async fn connect(
         .book
         .find(grant, &rules.site.vpc.zones)
         .await
-        .map_err(|refused| Stop { detail: Some(refused.detail), ..Stop::new(refused.reason) })?;
+        .map_err(|refused| unresolved(grant, refused))?;
     record.set_dns(dns_facts(&endpoints));
     let turn = shared.turn.get();
     shared.turn.set(turn.wrapping_add(1));

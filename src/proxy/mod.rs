@@ -5,12 +5,14 @@
 //! `Endpoint`, a relay needs a `Dialed`.
 
 mod dial;
+mod fingerprints;
 mod flow;
 mod limits;
 mod stats;
 mod thread;
 mod tracker;
 
+pub use fingerprints::Fingerprints;
 pub use limits::Limits;
 pub use stats::{Stats, Totals};
 pub use thread::{Command, DataThread, ThreadOptions};

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::dial::DialMemory;
+use super::fingerprints::Fingerprints;
 use super::flow;
 use super::limits::Limits;
 use super::stats::Stats;
@@ -37,6 +39,8 @@ pub struct ThreadOptions {
     pub pipes: usize,
     /// How much devices may take.
     pub limits: Arc<Limits>,
+    /// How devices say hello.
+    pub fingerprints: Arc<Fingerprints>,
 }
 
 /// What a thread is told.
@@ -71,6 +75,7 @@ pub(super) struct Shared {
     pub(super) scratch: RefCell<Vec<u8>>,
     pub(super) turn: Cell<usize>,
     pub(super) limits: Arc<Limits>,
+    pub(super) fingerprints: Arc<Fingerprints>,
 }
 
 impl DataThread {
@@ -142,6 +147,7 @@ async fn run(
         scratch: RefCell::new(vec![0; SCRATCH]),
         turn: Cell::new(0),
         limits: options.limits,
+        fingerprints: options.fingerprints,
     });
     let patience = loop {
         tokio::select! {
@@ -172,7 +178,7 @@ async fn accept(shared: &Rc<Shared>, accepting: &Accepting) {
 }
 
 fn recheck(shared: &Shared, rules: &Rules) {
-    let cut = shared.tracker.cut_withdrawn(&rules.policy);
+    let cut = shared.tracker.cut_withdrawn(&rules.policy, OffsetDateTime::now_utc());
     if cut > 0 {
         tracing::info!(flows = cut, "cut flows whose permission is withdrawn");
     }

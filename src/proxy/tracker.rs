@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::policy::{Asking, Grant, Policy};
@@ -65,15 +66,15 @@ impl Tracker {
         self.flows.borrow().values().for_each(|flow| flow.cut(cut));
     }
 
-    /// Cuts the flows that a policy no longer grants.
-    pub(super) fn cut_withdrawn(&self, policy: &Policy) -> usize {
+    /// Cuts the flows that a policy does not grant at this moment.
+    pub(super) fn cut_withdrawn(&self, policy: &Policy, now: OffsetDateTime) -> usize {
         let mut count = 0;
         for flow in self.flows.borrow().values() {
             let withdrawn = flow
                 .grant
                 .borrow()
                 .as_ref()
-                .is_some_and(|(asking, grant)| !policy.still_grants(*asking, grant));
+                .is_some_and(|(asking, grant)| !policy.still_grants_at(*asking, grant, now));
             if withdrawn {
                 flow.cut(Cut::Withdrawn);
                 count += 1;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use serde_json::{Value, json};
-use sluicegate::audit::{Audit, FlowEnd, TrafficFacts};
+use sluicegate::audit::{Audit, FlowEnd, LearntFacts, RuleFacts, TrafficFacts};
 use sluicegate::hello::HelloFacts;
 use sluicegate::reason::Reason;
 
@@ -21,6 +21,38 @@ fn left_by(flow: impl FnOnce(&Audit)) -> Vec<Value> {
 fn classes(record: &Value) -> [u64; 5] {
     ["activity_id", "status_id", "action_id", "disposition_id", "severity_id"]
         .map(|name| record[name].as_u64().unwrap())
+}
+
+#[test]
+fn a_learnt_flow_says_what_would_have_refused_it() {
+    let learn = |audit: &Audit, remedy: Option<String>| {
+        let mut flow = allowed(audit);
+        flow.set_rule(RuleFacts { rule: "learn".into(), endpoint: None, ..rule() });
+        flow.set_learnt(LearntFacts { reason: Reason::DeviceNotAllowed, remedy });
+        flow.note_new_ja4();
+        flow
+    };
+    let records = left_by(|audit| {
+        let mut flow = learn(audit, Some("Add it.".to_owned()));
+        wait(flow.open()).unwrap();
+        flow.set_dial(dial());
+        flow.close(FlowEnd::ClosedByDevice, TRAFFIC);
+        learn(audit, None).refuse(Reason::AddressPublic, None, None, None);
+    });
+    let [open, close, refused] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!(classes(open), [1, 1, 3, 15, 2]);
+    assert_eq!((&open["action"], &open["disposition"]), (&json!("Observed"), &json!("Detected")));
+    assert_eq!(open["status_code"], "would_refuse_device_not_allowed");
+    assert_eq!(open["firewall_rule"]["type"], "learn");
+    assert_eq!(open["unmapped"]["egress"]["remedy"], "Add it.");
+    assert!(open["unmapped"]["egress"].get("reason").is_none());
+    assert_eq!(classes(close), [2, 1, 1, 1, 1]);
+    assert_eq!(classes(refused), [5, 2, 2, 2, 2]);
+    assert_eq!(refused["status_code"], "address_public");
+    for record in &records {
+        assert_eq!(record["unmapped"]["egress"]["would_refuse"], "device_not_allowed");
+        assert_eq!(record["unmapped"]["egress"]["ja4_new"], true);
+    }
 }
 
 const TRAFFIC: TrafficFacts = TrafficFacts { up: 18_240, down: 9_312, spliced: 4_096 };

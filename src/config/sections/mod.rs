@@ -14,7 +14,6 @@ use super::Site;
 use super::diagnostics::{Lines, Report};
 use super::reader::Table;
 
-pub(super) use policy::ModeWord;
 pub(super) use service::ListenWord;
 
 /// Everything that was read, as far as it could be.

@@ -15,14 +15,14 @@ use super::endpoint;
 
 /// `policy.mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) enum ModeWord {
+enum ModeWord {
     Enforce,
     Learn,
 }
 
 /// `[policy]`.
 pub(in crate::config) struct Draft {
-    pub(in crate::config) mode: Option<At<ModeWord>>,
+    mode: Option<At<ModeWord>>,
     until: Option<At<OffsetDateTime>>,
     default: Option<List<Arc<str>>>,
 }

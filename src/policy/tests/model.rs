@@ -23,7 +23,7 @@ const ADDRESSES: &[&str] = &["10.10.3.7", "10.10.3.8", "10.10.4.1", "2001:db8:10
 const NETWORKS: &[&str] =
     &["10.10.3.7", "10.10.3.8", "10.10.3.0/24", "10.10.0.0/16", "2001:db8:10::/64", "192.0.2.1"];
 const MACS: &[&str] = &[MAC_A, MAC_B, "00:1b:1b:00:00:0c"];
-const PORTS: &[u16] = &[443, 8443, 8883, 9000];
+pub(super) const PORTS: &[u16] = &[443, 8443, 8883, 9000];
 
 fn endpoints() -> impl Strategy<Value = Vec<EndpointConfig>> {
     let hosts = || subsequence(HOSTS, 0..=3);
@@ -54,7 +54,7 @@ fn allow() -> impl Strategy<Value = Vec<&'static str>> {
     subsequence(vec!["iot-data", "custom", "s3", "ecr", "logs"], 0..=5)
 }
 
-fn site() -> impl Strategy<Value = Site> {
+pub(super) fn site() -> impl Strategy<Value = Site> {
     let entry = (prop::option::of(select(MACS)), prop::option::of(select(NETWORKS)), allow());
     let entries = prop::collection::vec(entry, 0..6);
     (endpoints(), entries, allow()).prop_map(|(endpoints, entries, default)| {
@@ -71,7 +71,7 @@ fn site() -> impl Strategy<Value = Site> {
     })
 }
 
-fn some_name() -> impl Strategy<Value = String> {
+pub(super) fn some_name() -> impl Strategy<Value = String> {
     let near = select(vec![
         "s3.eu-central-1.amazonaws.com",
         "parts.s3.eu-central-1.amazonaws.com",
@@ -92,7 +92,7 @@ fn some_name() -> impl Strategy<Value = String> {
     ]
 }
 
-fn some_asking() -> impl Strategy<Value = Asking> {
+pub(super) fn some_asking() -> impl Strategy<Value = Asking> {
     (select(ADDRESSES), prop::option::of(select(MACS)))
         .prop_map(|(address, mac)| asking(address, mac.unwrap_or_default()))
 }

@@ -1,0 +1,151 @@
+//! How each device has said hello so far, so that a record can tell when that changes.
+//!
+//! A device whose JA4 changes got other software, or is another device. Asked once for each flow,
+//! after its hello, never for bytes. What is kept is bounded: devices that were not heard of while
+//! very many others were are forgotten, and of one device only its last fingerprints are kept.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::MacAddr;
+use crate::policy::Asking;
+
+/// The fingerprints of all devices; shared by all threads, because a device's flows are on any.
+#[derive(Debug, Default)]
+pub struct Fingerprints {
+    hasher: RandomState,
+    devices: Mutex<Generations>,
+}
+
+/// Whom a fingerprint belongs to: the most lasting of what is known of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Shown {
+    Name(Arc<str>),
+    Mac(MacAddr),
+    Address(IpAddr),
+}
+
+impl Shown {
+    pub(super) fn by(asking: Asking, name: Option<&Arc<str>>) -> Self {
+        match (name, asking.mac) {
+            (Some(name), _) => Self::Name(Arc::clone(name)),
+            (None, Some(mac)) => Self::Mac(mac),
+            (None, None) => Self::Address(asking.address.to_canonical()),
+        }
+    }
+}
+
+/// What a fingerprint is to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// The device's first.
+    First,
+    /// One of its last.
+    Known,
+    /// Another one than those.
+    New,
+}
+
+impl Fingerprints {
+    /// Notes a fingerprint, and says what it is to the device.
+    pub(super) fn note(&self, shown: Shown, ja4: &str) -> Seen {
+        let ja4 = self.hasher.hash_one(ja4);
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner).note(shown, ja4)
+    }
+}
+
+/// Two halves of a cache: what is asked for moves to the young one, and when that is full it becomes
+/// the old one, whose rest is forgotten. A flood of made-up addresses costs no search.
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<Shown, Last>,
+    old: HashMap<Shown, Last>,
+}
+
+impl Generations {
+    fn note(&mut self, shown: Shown, ja4: u64) -> Seen {
+        if self.young.len() >= GENERATION && !self.young.contains_key(&shown) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        let old = self.old.remove(&shown);
+        self.young.entry(shown).or_insert_with(|| old.unwrap_or_default()).note(ja4)
+    }
+}
+
+/// Hashes of a device's last fingerprints, the latest first.
+#[derive(Debug, Default)]
+struct Last(Vec<u64>);
+
+impl Last {
+    fn note(&mut self, ja4: u64) -> Seen {
+        let seen = match self.0.iter().position(|known| *known == ja4) {
+            Some(place) => {
+                self.0.remove(place);
+                Seen::Known
+            }
+            None if self.0.is_empty() => Seen::First,
+            None => Seen::New,
+        };
+        self.0.insert(0, ja4);
+        self.0.truncate(MOST_OF_ONE);
+        seen
+    }
+}
+
+/// Devices in one half: with both, at most a few MiB.
+const GENERATION: usize = 8_192;
+/// A device has a handful of TLS clients at most.
+const MOST_OF_ONE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Shown {
+        Shown::Name(text.into())
+    }
+
+    #[test]
+    fn only_another_fingerprint_of_a_known_device_is_new() {
+        let seen = Fingerprints::default();
+        assert_eq!(seen.note(name("press-3"), "a"), Seen::First);
+        assert_eq!(seen.note(name("press-3"), "a"), Seen::Known);
+        assert_eq!(seen.note(name("press-4"), "b"), Seen::First);
+        assert_eq!(seen.note(name("press-3"), "b"), Seen::New);
+        assert_eq!(seen.note(name("press-3"), "a"), Seen::Known);
+        assert_eq!(seen.note(name("press-3"), "b"), Seen::Known);
+    }
+
+    #[test]
+    fn a_device_is_known_by_the_most_lasting_thing() {
+        let mac: MacAddr = "00:1b:1b:00:00:0a".parse().expect("a MAC");
+        let mut asking = Asking { address: "::ffff:10.10.3.7".parse().expect("one"), mac: None };
+        let four = Shown::Address("10.10.3.7".parse().expect("one"));
+        assert_eq!(Shown::by(asking, None), four);
+        asking.mac = Some(mac);
+        assert_eq!(Shown::by(asking, None), Shown::Mac(mac));
+        assert_eq!(Shown::by(asking, Some(&"press-3".into())), name("press-3"));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_a_busy_device_outlives_a_flood() {
+        let seen = Fingerprints::default();
+        seen.note(name("busy"), "a");
+        seen.note(name("quiet"), "a");
+        for number in 0..3 * GENERATION as u128 {
+            seen.note(Shown::Address(std::net::Ipv6Addr::from(number).into()), "x");
+            assert_eq!(seen.note(name("busy"), "a"), Seen::Known);
+        }
+        let held = seen.devices.lock().expect("one thread");
+        assert!(held.young.len() <= GENERATION && held.old.len() <= GENERATION);
+        assert!(!held.young.contains_key(&name("quiet")) && !held.old.contains_key(&name("quiet")));
+        drop(held);
+        for number in 0..100 {
+            seen.note(name("busy"), &number.to_string());
+        }
+        let held = seen.devices.lock().expect("one thread");
+        assert!(held.young.values().all(|last| last.0.len() <= MOST_OF_ONE));
+    }
+}

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::subject::{Heard, Named};
+use time::OffsetDateTime;
+
 use crate::config::Site;
 use crate::name::{NameError, ServerName};
 use crate::net::neighbour::Neighbours;
@@ -183,7 +185,7 @@ impl Explanation {
             }
         };
         self.name = name.to_string();
-        let verdict = policy.judge(asking, &name, flow.port);
+        let verdict = policy.judge_at(asking, &name, flow.port, OffsetDateTime::now_utc());
         if let Some(device) = verdict.identity.name {
             self.device = device.to_string();
         }
@@ -200,6 +202,14 @@ impl Explanation {
                     self.port,
                     grant.endpoint().id
                 );
+                if let Some(reason) = grant.would_refuse() {
+                    self.sentence = format!(
+                        "{} is allowed only while the gate learns; then: {}",
+                        self.device,
+                        reason.sentence()
+                    );
+                    self.remedy = Some(reason.remedy().to_owned());
+                }
                 Some(grant)
             }
             Err(Denial { reason, remedy, rule, service }) => {

@@ -138,7 +138,7 @@ impl Running {
     async fn restore_routing(&self, rules: &Rules) {
         let plan = Plan::new(&rules.site, rules.policy.ports());
         let restored = match Netlink::open() {
-            Ok(netlink) => netlink.add_interception(plan.families()).await,
+            Ok(netlink) => netlink.add_interception(plan.families(), &plan.device_interfaces).await,
             Err(error) => Err(error),
         };
         match restored {

@@ -83,7 +83,6 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
         action: format!("cannot make the control socket {}", site.admin.socket.display()),
         source,
     })?;
-    intercept::set_up(&plan).await?;
     rules.book.keep(rules.policy.exact_names());
     let rules = RulesInForce::new(rules);
     let limits = Limits::new(rules.now().site.limits, most_flows);
@@ -107,6 +106,8 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
             action: "cannot start the data threads".to_owned(),
             source,
         })?;
+    // Last: from here on devices are intercepted, and the threads that serve them are there.
+    intercept::set_up(&plan).await?;
     let state = Arc::new(State::new());
     let path = path.to_owned();
     Ok(Running { path, rules, audit, threads, control, neighbours, limits, state })

@@ -66,7 +66,7 @@ pub struct Accepting {
 /// What is missing, in one sentence. The table is applied whole or not at all.
 pub async fn set_up(plan: &Plan) -> Result<(), InterceptError> {
     let netlink = Netlink::open()?;
-    netlink.add_interception(plan.families()).await?;
+    netlink.add_interception(plan.families(), &plan.device_interfaces).await?;
     let rules = plan.clone();
     if let Err(error) = blocking(move || nft::apply(&rules)).await {
         if let Ok(nft::Presence::Absent) = blocking(nft::present).await {

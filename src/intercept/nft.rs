@@ -209,7 +209,14 @@ fn sort_lists(value: &mut Value) {
 
 fn explain(error: NftablesError, hint: &'static str) -> NftError {
     match error {
-        NftablesError::NftExecution { inner, .. } => NftError::Missing(inner),
+        NftablesError::NftExecution { inner, .. }
+            if inner.kind() == std::io::ErrorKind::NotFound =>
+        {
+            NftError::Missing(inner)
+        }
+        NftablesError::NftExecution { inner, .. } => {
+            NftError::Failed { hint, stderr: inner.to_string() }
+        }
         NftablesError::NftFailed { stderr, .. }
             if stderr.contains("Operation not permitted") || stderr.contains("must be root") =>
         {

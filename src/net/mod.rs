@@ -20,3 +20,8 @@ pub const MARK_DEVICE: u32 = 0x51c0_0003;
 pub const ROUTE_TABLE: u32 = 5100;
 /// The priority of the rule that leads there: before any table of a VPN daemon.
 pub const RULE_PRIORITY: u32 = 100;
+/// The routing table that leads nowhere: all that comes from devices and is neither intercepted nor
+/// for the box itself.
+pub const DEAD_END_TABLE: u32 = 5101;
+/// The priority of the rules that lead there.
+pub const DEAD_END_PRIORITY: u32 = 101;

@@ -12,13 +12,13 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteScope, RouteType};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
 
-use super::{MARK_INTERCEPTED, ROUTE_TABLE, RULE_PRIORITY};
-use crate::config::MacAddr;
+use super::{DEAD_END_PRIORITY, DEAD_END_TABLE, MARK_INTERCEPTED, ROUTE_TABLE, RULE_PRIORITY};
+use crate::config::{InterfaceName, MacAddr};
 
 /// What went wrong between the program and the kernel's routing.
 #[derive(Debug, thiserror::Error)]
@@ -161,21 +161,27 @@ impl Netlink {
         }
     }
 
-    /// Makes the kernel deliver marked packets to the box: `ip rule add fwmark …` and
-    /// `ip route add local default dev lo table …` (tproxy.rst in the kernel's documentation).
+    /// Makes the kernel deliver marked packets to the box (`ip rule add fwmark …` and
+    /// `ip route add local default dev lo table …`, tproxy.rst in the kernel's documentation), and
+    /// leads everything else that comes in on the device interfaces nowhere. The dead end holds
+    /// without nftables: a box whose rules somebody flushes forwards nothing of a device's.
     ///
     /// # Errors
     /// `EPERM` without `CAP_NET_ADMIN`.
-    pub async fn add_interception(&self, families: Families) -> Result<(), NetlinkError> {
+    pub async fn add_interception(
+        &self,
+        families: Families,
+        devices: &[InterfaceName],
+    ) -> Result<(), NetlinkError> {
         let lo = self
             .links()
             .await?
             .into_values()
             .find(|link| link.names.iter().any(|name| name == "lo"))
             .map_or(1, |link| link.index);
-        self.add_v4(lo).await?;
-        if families == Families::Both {
-            self.add_v6(lo).await?;
+        self.add_family(IpVersion::V4, &[local_v4(lo), dead_end_v4()], devices).await?;
+        if self.has_ipv6(families).await? {
+            self.add_family(IpVersion::V6, &[local_v6(lo), dead_end_v6()], devices).await?;
         }
         Ok(())
     }
@@ -187,49 +193,74 @@ impl Netlink {
     pub async fn remove_interception(&self) -> Result<(), NetlinkError> {
         for version in [IpVersion::V4, IpVersion::V6] {
             for rule in self.own_rules(version.clone()).await? {
-                let deleted = self.handle.rule().del(rule).execute().await;
-                accept(deleted, NOT_THERE).map_err(|e| failed("remove the routing rule", e))?;
+                self.delete_rule(rule).await?;
             }
         }
-        let v4 = local_v4(1);
-        let v6 = local_v6(1);
-        for route in [v4, v6] {
+        for route in [local_v4(1), dead_end_v4(), local_v6(1), dead_end_v6()] {
             let deleted = self.handle.route().del(route).execute().await;
-            accept(deleted, NOT_THERE).map_err(|e| failed("remove the local route", e))?;
+            accept(deleted, &GONE).map_err(|e| failed("remove the gate's route", e))?;
         }
         Ok(())
     }
 
-    async fn add_v4(&self, lo: u32) -> Result<(), NetlinkError> {
-        if self.own_rules(IpVersion::V4).await?.is_empty() {
-            let added = self.handle.rule().add().v4();
-            let added = added
-                .fw_mark(MARK_INTERCEPTED)
-                .table_id(ROUTE_TABLE)
-                .priority(RULE_PRIORITY)
-                .action(RuleAction::ToTable)
-                .execute()
-                .await;
-            accept(added, EXISTS).map_err(|e| failed("add the IPv4 routing rule", e))?;
+    /// Devices may speak IPv6 that nobody configured; it must not pass either. A kernel without IPv6
+    /// lists no rules for it.
+    async fn has_ipv6(&self, families: Families) -> Result<bool, NetlinkError> {
+        if families == Families::Both {
+            return Ok(true);
         }
-        let added = self.handle.route().add(local_v4(lo)).replace().execute().await;
-        added.map_err(|e| failed("add the IPv4 local route", e))
+        let rules = self.handle.rule().get(IpVersion::V6).execute();
+        Ok(!rules.try_collect::<Vec<_>>().await.unwrap_or_default().is_empty())
     }
 
-    async fn add_v6(&self, lo: u32) -> Result<(), NetlinkError> {
-        if self.own_rules(IpVersion::V6).await?.is_empty() {
-            let added = self.handle.rule().add().v6();
-            let added = added
-                .fw_mark(MARK_INTERCEPTED)
-                .table_id(ROUTE_TABLE)
-                .priority(RULE_PRIORITY)
-                .action(RuleAction::ToTable)
-                .execute()
-                .await;
-            accept(added, EXISTS).map_err(|e| failed("add the IPv6 routing rule", e))?;
+    /// Routes first: a rule must never lead into an empty table, from where lookups go on.
+    async fn add_family(
+        &self,
+        version: IpVersion,
+        routes: &[RouteMessage],
+        devices: &[InterfaceName],
+    ) -> Result<(), NetlinkError> {
+        for route in routes {
+            let added = self.handle.route().add(route.clone()).replace().execute().await;
+            added.map_err(|e| failed("add the gate's route", e))?;
         }
-        let added = self.handle.route().add(local_v6(lo)).replace().execute().await;
-        added.map_err(|e| failed("add the IPv6 local route", e))
+        let mut wanted = vec![Rule::Intercepted];
+        wanted.extend(devices.iter().map(|device| Rule::DeadEnd(device.as_str().to_owned())));
+        let mut present = Vec::new();
+        for message in self.own_rules(version.clone()).await? {
+            match Rule::of(&message) {
+                Some(rule) if wanted.contains(&rule) && !present.contains(&rule) => {
+                    present.push(rule);
+                }
+                _ => self.delete_rule(message).await?,
+            }
+        }
+        for rule in wanted.iter().filter(|rule| !present.contains(rule)) {
+            self.add_rule(&version, rule).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_rule(&self, version: &IpVersion, rule: &Rule) -> Result<(), NetlinkError> {
+        let request = self.handle.rule().add().action(RuleAction::ToTable);
+        let request = match rule {
+            Rule::Intercepted => {
+                request.fw_mark(MARK_INTERCEPTED).table_id(ROUTE_TABLE).priority(RULE_PRIORITY)
+            }
+            Rule::DeadEnd(device) => {
+                request.input_interface(device).table_id(DEAD_END_TABLE).priority(DEAD_END_PRIORITY)
+            }
+        };
+        let added = match version {
+            IpVersion::V4 => request.v4().execute().await,
+            IpVersion::V6 => request.v6().execute().await,
+        };
+        accept(added, &[EXISTS]).map_err(|e| failed("add the gate's routing rule", e))
+    }
+
+    async fn delete_rule(&self, rule: RuleMessage) -> Result<(), NetlinkError> {
+        let deleted = self.handle.rule().del(rule).execute().await;
+        accept(deleted, &GONE).map_err(|e| failed("remove the gate's routing rule", e))
     }
 
     async fn own_rules(&self, version: IpVersion) -> Result<Vec<RuleMessage>, NetlinkError> {
@@ -283,7 +314,8 @@ fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
                 rtnetlink::packet_route::route::RouteAttribute::Table(table) => Some(*table),
                 _ => None,
             });
-            (table == Some(ROUTE_TABLE)).then_some(Change::RoutingLost)
+            let ours = matches!(table, Some(ROUTE_TABLE | DEAD_END_TABLE));
+            ours.then_some(Change::RoutingLost)
         }
         _ => None,
     }
@@ -328,12 +360,40 @@ fn link(message: &LinkMessage) -> Link {
     Link { index: message.header.index, names, up }
 }
 
-fn is_own(rule: &RuleMessage) -> bool {
-    rule.attributes.contains(&RuleAttribute::FwMark(MARK_INTERCEPTED))
-        && rule.attributes.contains(&RuleAttribute::Table(ROUTE_TABLE))
+/// One of the gate's rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rule {
+    /// What nftables marked is for the box.
+    Intercepted,
+    /// What else comes in on this interface leads nowhere.
+    DeadEnd(String),
 }
 
-fn local_v4(lo: u32) -> rtnetlink::packet_route::route::RouteMessage {
+impl Rule {
+    fn of(message: &RuleMessage) -> Option<Self> {
+        let has = |attribute: RuleAttribute| message.attributes.contains(&attribute);
+        let placed = |table, priority| {
+            has(RuleAttribute::Table(table)) && has(RuleAttribute::Priority(priority))
+        };
+        if placed(ROUTE_TABLE, RULE_PRIORITY) && has(RuleAttribute::FwMark(MARK_INTERCEPTED)) {
+            return Some(Self::Intercepted);
+        }
+        let interface = message.attributes.iter().find_map(|attribute| match attribute {
+            RuleAttribute::Iifname(name) => Some(name.clone()),
+            _ => None,
+        });
+        interface.filter(|_| placed(DEAD_END_TABLE, DEAD_END_PRIORITY)).map(Self::DeadEnd)
+    }
+}
+
+/// Whether a rule leads to one of the gate's tables by the gate's mark or interface.
+fn is_own(rule: &RuleMessage) -> bool {
+    let leads_to = |table| rule.attributes.contains(&RuleAttribute::Table(table));
+    let marked = rule.attributes.contains(&RuleAttribute::FwMark(MARK_INTERCEPTED));
+    (leads_to(ROUTE_TABLE) && marked) || leads_to(DEAD_END_TABLE)
+}
+
+fn local_v4(lo: u32) -> RouteMessage {
     RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(Ipv4Addr::UNSPECIFIED, 0)
         .output_interface(lo)
@@ -343,12 +403,29 @@ fn local_v4(lo: u32) -> rtnetlink::packet_route::route::RouteMessage {
         .build()
 }
 
-fn local_v6(lo: u32) -> rtnetlink::packet_route::route::RouteMessage {
+fn local_v6(lo: u32) -> RouteMessage {
     RouteMessageBuilder::<Ipv6Addr>::new()
         .destination_prefix(Ipv6Addr::UNSPECIFIED, 0)
         .output_interface(lo)
         .table_id(ROUTE_TABLE)
         .kind(RouteType::Local)
+        .build()
+}
+
+/// `prohibit` answers with ICMP "administratively prohibited", so devices fail at once.
+fn dead_end_v4() -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(Ipv4Addr::UNSPECIFIED, 0)
+        .table_id(DEAD_END_TABLE)
+        .kind(RouteType::Prohibit)
+        .build()
+}
+
+fn dead_end_v6() -> RouteMessage {
+    RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(Ipv6Addr::UNSPECIFIED, 0)
+        .table_id(DEAD_END_TABLE)
+        .kind(RouteType::Prohibit)
         .build()
 }
 
@@ -359,16 +436,11 @@ fn failed(
     NetlinkError { action, source: Box::new(source) }
 }
 
-/// Takes one errno as success: the kernel says that what was asked for is so already.
-fn accept(result: Result<(), rtnetlink::Error>, fine: i32) -> Result<(), rtnetlink::Error> {
+/// Takes some errnos as success: the kernel says that what was asked for is so already.
+fn accept(result: Result<(), rtnetlink::Error>, fine: &[i32]) -> Result<(), rtnetlink::Error> {
     match result {
         Err(rtnetlink::Error::NetlinkError(message))
-            if message.raw_code().checked_abs() == Some(fine) =>
-        {
-            Ok(())
-        }
-        Err(rtnetlink::Error::NetlinkError(message))
-            if fine == NOT_THERE && message.raw_code().checked_abs() == Some(NO_ENTRY) =>
+            if message.raw_code().checked_abs().is_some_and(|code| fine.contains(&code)) =>
         {
             Ok(())
         }
@@ -380,7 +452,6 @@ fn accept(result: Result<(), rtnetlink::Error>, fine: i32) -> Result<(), rtnetli
 const NOT_PERMITTED: i32 = 1;
 /// `EEXIST`.
 const EXISTS: i32 = 17;
-/// `ESRCH`: what the kernel answers for a route that is not there.
-const NOT_THERE: i32 = 3;
-/// `ENOENT`: the same for a rule.
-const NO_ENTRY: i32 = 2;
+/// `ESRCH` for a route and `ENOENT` for a rule that is not there; a kernel without IPv6 answers
+/// `EAFNOSUPPORT` or `EOPNOTSUPP`.
+const GONE: [i32; 4] = [3, 2, 97, 95];

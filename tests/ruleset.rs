@@ -143,9 +143,11 @@ fn clearing_takes_the_gates_own_and_nothing_else() {
                 intercept::set_up(&plan).await.unwrap();
                 intercept::set_up(&plan).await.unwrap();
             });
-            let v6 = plan.device_networks.iter().any(|network| network.addr().is_ipv6());
-            let counts = ["rule", "-6 rule"].map(|words| count_own(&said("ip", words)));
-            assert_eq!(counts, [1, usize::from(v6)]);
+            let rules = ["rule", "-6 rule"].map(|words| said("ip", words));
+            assert_eq!(rules.each_ref().map(|rules| count_own(rules)), [1, 1]);
+            let dead_ends = rules.map(|rules| rules.matches("lookup 5101").count());
+            assert_eq!(dead_ends, [plan.device_interfaces.len(); 2]);
+            assert!(said("ip", "route show table 5101").contains("prohibit default"));
             assert!(said("ip", "route show table 5100").contains("local default dev lo"));
             runtime.block_on(intercept::clear()).unwrap();
             assert_eq!(state(), before);

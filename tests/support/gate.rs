@@ -250,13 +250,20 @@ pub(crate) fn assert_all_refused(lab: &Lab, gate: Gate, situation: &str) {
         let outcome = attempt(lab, 0, way);
         let right = match (way, &outcome) {
             (Way::Tcp(to), Ok(())) => gate == Gate::Running && to.port() != 80,
-            (Way::Tcp(to), Err(Failure::Refused)) => gate == Gate::Away || to.port() == 80,
+            (Way::Tcp(to), Err(failure)) if at_once(failure) => {
+                gate == Gate::Away || to.port() == 80
+            }
             (Way::Udp(_) | Way::Echo(_), Err(failure)) => failure.is_prohibited(),
             _ => false,
         };
         assert!(right, "{situation}: {way:?} ended with {outcome:?}");
     }
     assert_nothing_left(lab, situation);
+}
+
+/// By a TCP reset of the rules or by the ICMP error of the dead end, but not by silence.
+fn at_once(failure: &Failure) -> bool {
+    *failure == Failure::Refused || failure.is_prohibited()
 }
 
 /// Every way is open: so each refusal means something.

@@ -8,8 +8,8 @@ use sluicegate::lab::topology::{BOX_LAN, public};
 use super::gate::*;
 
 #[test]
-fn forward_and_prerouting_each_hold_alone() {
-    inside::test("packets::forward_and_prerouting_each_hold_alone", || {
+fn forward_prerouting_and_the_dead_end_each_hold_alone() {
+    inside::test("packets::forward_prerouting_and_the_dead_end_each_hold_alone", || {
         let lab = lab();
         assert_all_open(&lab, "without rules");
         let config = write_config(&lab, "site.toml", &lab.daemon_config());
@@ -19,13 +19,27 @@ fn forward_and_prerouting_each_hold_alone() {
         };
         apply();
         assert_all_refused(&lab, Gate::Away, "rules without a daemon");
+        nft(&lab, "flush ruleset");
+        lab.forget_leaks().unwrap();
+        // Few enough that the kernel answers each: it limits the rate of such answers.
+        for address in public(IOT) {
+            let outcome = attempt(&lab, 0, Way::Tcp((address, 443).into()));
+            assert!(outcome.is_err_and(|failure| failure.is_prohibited()), "to {address}");
+        }
+        assert_nothing_left(&lab, "the dead end alone");
+        let without_dead_end = || {
+            apply();
+            ip(&lab, "rule del priority 101");
+            ip(&lab, "-6 rule del priority 101");
+        };
+        without_dead_end();
         nft(&lab, "flush chain inet sluicegate prerouting");
         assert_all_refused(&lab, Gate::Away, "forward alone");
-        apply();
+        without_dead_end();
         nft(&lab, "flush chain inet sluicegate forward");
         assert_all_refused(&lab, Gate::Away, "prerouting alone");
         nft(&lab, "flush chain inet sluicegate prerouting");
-        assert_all_open(&lab, "with both flushed");
+        assert_all_open(&lab, "with all three gone");
     });
 }
 

@@ -1,7 +1,9 @@
-//! Hellos of real clients, caught on loopback: OpenSSL and curl in the versions of this machine, the
-//! TLS stacks of most Linux devices. The refused ones must show the alert in their own log.
+//! Hellos of real clients, caught on loopback: OpenSSL, curl, GnuTLS and Python in the versions of
+//! this machine, the TLS stacks of most Linux devices. The refused ones must show the alert in
+//! their own log.
 //!
-//! Needs the programs `openssl` (3.x) and `curl`.
+//! Needs the programs `openssl` (3.x), `curl`, `gnutls-cli` and `python3`. Hellos of clients that
+//! are seldom installed are recorded in the directory hellos; see the test hello.
 
 #![allow(
     clippy::unwrap_used,
@@ -90,6 +92,12 @@ impl Caught {
             assert_eq!(reader.push(&[*byte]), Progress::Incomplete);
         }
         assert_eq!(reader.push(&[*last]), self.answer);
+        for at in 0..self.hello.len() {
+            let (first, second) = self.hello.split_at(at);
+            let mut reader = HelloReader::new();
+            assert_eq!(reader.push(first), Progress::Incomplete, "cut at {at}");
+            assert_eq!(reader.push(second), self.answer, "cut at {at}");
+        }
     }
 
     /// Refuses the client, and returns what it logged.
@@ -104,6 +112,11 @@ impl Caught {
 }
 
 const NAME: &str = "device.example.com";
+/// Makes a hello longer than 512 bytes.
+const LONG_ALPN: &str = "\
+    aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,\
+    bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb,\
+    cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
 
 async fn openssl(arguments: &[&str]) -> Caught {
     Caught::from("openssl", &[&["s_client", "-connect", "127.0.0.1:PORT"], arguments].concat())
@@ -113,6 +126,23 @@ async fn openssl(arguments: &[&str]) -> Caught {
 async fn curl(arguments: &[&str]) -> Caught {
     let fixed = ["-q", "-sS", "--noproxy", "*", "--max-time", "20"];
     Caught::from("curl", &[&fixed[..], arguments].concat()).await
+}
+
+async fn gnutls(arguments: &[&str]) -> Caught {
+    Caught::from("gnutls-cli", &[&["--port", "PORT", "127.0.0.1"], arguments].concat()).await
+}
+
+/// Connects with the name, after a line of Python that may change the `context`.
+async fn python(name: &str, line: &str) -> Caught {
+    let program = format!(
+        "import socket, ssl\n\
+         context = ssl.create_default_context()\n\
+         context.check_hostname = False\n\
+         {line}\n\
+         stream = socket.create_connection((\"127.0.0.1\", PORT))\n\
+         context.wrap_socket(stream, server_hostname={name})\n"
+    );
+    Caught::from("python3", &["-c", &program]).await
 }
 
 #[tokio::test]
@@ -131,6 +161,88 @@ async fn openssl_in_each_version() {
         assert_eq!(hello.facts.bytes, caught.hello.len());
         assert_eq!(hello.facts.notes, Vec::<String>::new());
     }
+}
+
+#[tokio::test]
+async fn openssl_with_the_options_that_change_its_hello() {
+    let cases: [(&[&str], &str, usize); 9] = [
+        (&[], "t13d", 1),
+        (&["-no_ticket", "-status"], "t13d", 1),
+        (&["-groups", "P-521:P-384:P-256"], "t13d", 1),
+        (&["-ciphersuites", "TLS_AES_128_GCM_SHA256", "-tls1_3"], "t13d02", 1),
+        (&["-cipher", "ECDHE-RSA-AES128-GCM-SHA256", "-tls1_2"], "t12d02", 1),
+        (&["-sigalgs", "rsa_pss_rsae_sha256", "-no_etm"], "t13d", 1),
+        (&["-servername", "DEVICE.example.com."], "t13d", 1),
+        (&["-legacy_renegotiation", "-tls1_2", "-comp"], "t12d", 1),
+        // A stack with small buffers cuts its hello over records.
+        (&["-max_send_frag", "512", "-alpn", LONG_ALPN], "t13d", 2),
+    ];
+    for (arguments, ja4, records) in cases {
+        let caught = openssl(&[&["-servername", NAME], arguments].concat()).await;
+        let hello = caught.hello();
+        assert_eq!((hello.name.as_str(), hello.facts.records), (NAME, records), "{arguments:?}");
+        assert!(hello.facts.ja4.starts_with(ja4), "{arguments:?}: {}", hello.facts.ja4);
+    }
+}
+
+#[tokio::test]
+async fn gnutls_in_each_version() {
+    let only = |version| format!("--priority=NORMAL:-VERS-TLS-ALL:+VERS-{version}");
+    let cases: [(&str, u16, &str); 7] = [
+        ("--priority=NORMAL", 0x0304, "t13d"),
+        (&only("TLS1.3"), 0x0304, "t13d"),
+        (&only("TLS1.2"), 0x0303, "t12d"),
+        (&only("TLS1.1"), 0x0302, "t11d"),
+        (&only("TLS1.0"), 0x0301, "t10d"),
+        ("--priority=SECURE256:%NO_EXTENSIONS", 0x0303, "none"),
+        ("--priority=PERFORMANCE:%COMPAT", 0x0304, "t13d"),
+    ];
+    for (priority, version, ja4) in cases {
+        let caught = gnutls(&[priority, "--sni-hostname", NAME]).await;
+        if ja4 == "none" {
+            // A hello without extensions has no name either.
+            assert_eq!(caught.refusal().reason, Reason::NameMissing);
+            continue;
+        }
+        let hello = caught.hello();
+        assert_eq!((hello.name.as_str(), hello.facts.highest_version()), (NAME, version));
+        assert!(hello.facts.ja4.starts_with(ja4), "{priority}: {}", hello.facts.ja4);
+        assert_eq!(hello.facts.notes, Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn gnutls_with_alpn_and_without_a_name() {
+    let alpn = ["--alpn", "x-amzn-mqtt-ca", "--alpn", "mqtt"];
+    let caught = gnutls(&[&alpn[..], &["--sni-hostname", NAME]].concat()).await;
+    let names: Vec<&[u8]> = caught.hello().facts.alpn.iter().map(|name| &**name).collect();
+    assert_eq!(names, [&b"x-amzn-mqtt-ca"[..], b"mqtt"]);
+    let caught = gnutls(&["--disable-sni"]).await;
+    assert_eq!(caught.refusal().reason, Reason::NameMissing);
+}
+
+#[tokio::test]
+async fn python_as_scripts_use_it() {
+    let name = format!("{NAME:?}");
+    let cases = [
+        ("", 0x0304, "00_"),
+        ("context.maximum_version = ssl.TLSVersion.TLSv1_2", 0x0303, "00_"),
+        ("context.minimum_version = ssl.TLSVersion.TLSv1_3", 0x0304, "00_"),
+        ("context.set_alpn_protocols([\"mqtt\"])", 0x0304, "mt_"),
+        (
+            "context.set_ciphers(\"ECDHE+AESGCM\"); context.options |= ssl.OP_NO_TICKET",
+            0x0304,
+            "00_",
+        ),
+    ];
+    for (line, version, alpn) in cases {
+        let caught = python(&name, line).await;
+        let hello = caught.hello();
+        assert_eq!((hello.name.as_str(), hello.facts.highest_version()), (NAME, version), "{line}");
+        assert!(hello.facts.ja4.contains(alpn), "{line}: {}", hello.facts.ja4);
+    }
+    let caught = python("None", "").await;
+    assert_eq!(caught.refusal().reason, Reason::NameMissing);
 }
 
 #[tokio::test]

@@ -11,6 +11,9 @@ mod client_hello;
 mod cut;
 mod ja4;
 mod oracle;
+mod recorded;
+#[path = "../support/rustls_oracle.rs"]
+mod rustls_oracle;
 mod table;
 
 use sluicegate::hello::{Hello, HelloReader, Progress, Refusal};

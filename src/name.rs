@@ -77,11 +77,10 @@ impl ServerName {
         if bare.is_empty() {
             return Err(NameError::Empty);
         }
-        if let Ok(text) = std::str::from_utf8(bare) {
-            let literal = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-            if literal.parse::<Ipv4Addr>().is_ok() || literal.parse::<Ipv6Addr>().is_ok() {
-                return Err(NameError::IsAddress);
-            }
+        let text = std::str::from_utf8(bare).unwrap_or_default();
+        let literal = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        if literal.parse::<Ipv4Addr>().is_ok() || literal.parse::<Ipv6Addr>().is_ok() {
+            return Err(NameError::IsAddress);
         }
         if let Some(bad) = bare.iter().copied().find(|b| !allowed(*b, underscore)) {
             return Err(NameError::BadByte(bad));
@@ -103,9 +102,10 @@ impl ServerName {
         if bare.rsplit(|b| *b == b'.').next().is_some_and(is_number) {
             return Err(NameError::NumericEnd);
         }
-        let lower: String = bare.iter().map(|b| char::from(b.to_ascii_lowercase())).collect();
-        let rewritten = lower.as_bytes() != bytes;
-        Ok(Parsed { name: Self(Arc::from(lower)), rewritten })
+        // Every byte is allowed, hence ASCII, hence `text` is all of them.
+        let upper = bare.iter().any(u8::is_ascii_uppercase);
+        let name = if upper { Arc::from(text.to_ascii_lowercase()) } else { Arc::from(text) };
+        Ok(Parsed { name: Self(name), rewritten: upper || bare.len() != bytes.len() })
     }
 
     /// The canonical text.

@@ -7,8 +7,6 @@
 //! file NOTICE at the root of the repository. The other methods of the JA4+ family are not free and
 //! must not be added here.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 use super::client_hello::{ALPN, SERVER_NAME, is_grease};
@@ -29,19 +27,23 @@ pub(super) struct Fingerprinted<'a> {
 /// The three parts, joined by `_`.
 pub(super) fn fingerprint(hello: &Fingerprinted<'_>) -> String {
     let ciphers = sorted(&hello.ciphers);
-    let extensions = sorted(&hello.extensions);
-    let [alpn_first, alpn_last] = alpn_ends(hello.alpn);
+    let mut extensions = sorted(&hello.extensions);
     let named = if extensions.contains(&SERVER_NAME) { 'd' } else { 'i' };
-    let hashed: Vec<u16> =
-        extensions.iter().copied().filter(|kind| ![SERVER_NAME, ALPN].contains(kind)).collect();
-    format!(
-        "t{}{named}{:02}{:02}{alpn_first}{alpn_last}_{}_{}",
-        version(hello.version),
-        ciphers.len().min(99),
-        extensions.len().min(99),
-        hash(&ciphers, &[]),
-        hash(&hashed, &hello.signature_algorithms),
-    )
+    let offered = extensions.len();
+    extensions.retain(|kind| ![SERVER_NAME, ALPN].contains(kind));
+    let mut text = String::with_capacity(LENGTH);
+    text.push('t');
+    text.push_str(version(hello.version));
+    text.push(named);
+    for count in [ciphers.len(), offered] {
+        push_count(&mut text, count);
+    }
+    text.extend(alpn_ends(hello.alpn));
+    // One buffer for both lists: this runs for every flow.
+    let mut list = Vec::with_capacity(5 * (ciphers.len().max(extensions.len()) + 32));
+    push_hash(&mut text, &mut list, &ciphers, &[]);
+    push_hash(&mut text, &mut list, &extensions, &hello.signature_algorithms);
+    text
 }
 
 fn sorted(values: &[u16]) -> Vec<u16> {
@@ -74,34 +76,53 @@ fn alpn_ends(alpn: Option<&[u8]>) -> [char; 2] {
     [digit(first >> 4), digit(last & 0x0f)]
 }
 
-/// The first twelve digits of SHA-256 over the values, and the ordered ones behind an underscore;
-/// zeros when there are no values.
-fn hash(values: &[u16], ordered: &[u16]) -> String {
+/// Two digits, at most 99.
+fn push_count(text: &mut String, count: usize) {
+    let count = u8::try_from(count.min(99)).unwrap_or(99);
+    text.extend([count / 10, count % 10].map(|digit| char::from(b'0' + digit)));
+}
+
+/// An underscore and the first twelve digits of SHA-256 over the values, and the ordered ones behind
+/// an underscore; zeros when there are no values.
+fn push_hash(text: &mut String, list: &mut Vec<u8>, values: &[u16], ordered: &[u16]) {
+    text.push('_');
     if values.is_empty() {
-        return "000000000000".into();
+        text.push_str("000000000000");
+        return;
     }
-    let mut text = joined(values);
+    list.clear();
+    push_list(list, values);
     if !ordered.is_empty() {
-        text.push('_');
-        text.push_str(&joined(ordered));
+        list.push(b'_');
+        push_list(list, ordered);
     }
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(6).fold(String::with_capacity(12), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
+    for byte in Sha256::digest(&list).iter().take(6) {
+        text.extend(digits(*byte).map(char::from));
+    }
+}
+
+/// The values in hexadecimal, joined by commas.
+fn push_list(list: &mut Vec<u8>, values: &[u16]) {
+    for (place, value) in values.iter().enumerate() {
+        if place > 0 {
+            list.push(b',');
+        }
+        let [high, low] = value.to_be_bytes();
+        list.extend(digits(high));
+        list.extend(digits(low));
+    }
+}
+
+/// A byte in lower-case hexadecimal.
+fn digits(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 0x0f].map(|nibble| match nibble {
+        0..10 => b'0' + nibble,
+        _ => b'a' + (nibble - 10),
     })
 }
 
-fn joined(values: &[u16]) -> String {
-    let mut text = String::with_capacity(values.len() * 5);
-    for value in values {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        let _ = write!(text, "{value:04x}");
-    }
-    text
-}
+/// `t13d1516h2_8daaf6152771_e5627efa2ab1`
+const LENGTH: usize = 36;
 
 #[cfg(test)]
 mod tests {

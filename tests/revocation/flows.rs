@@ -116,15 +116,13 @@ impl Flow {
 
     /// Says nothing until it is told to close, but notices when the flow ends before.
     async fn idle(&mut self, mut act: watch::Receiver<Act>) -> io::Result<()> {
-        let nothing = tokio::select! {
-            told = act.wait_for(|act| *act == Act::Close) => Ok(drop(told.unwrap())),
-            unasked = self.stream.read_u8() => Err(unasked),
-        };
-        match nothing {
-            Ok(()) => self.close().await,
-            Err(Err(error)) => Err(error),
-            Err(Ok(byte)) => panic!("nobody has said {byte}"),
+        tokio::select! {
+            told = act.wait_for(|act| *act == Act::Close) => drop(told.unwrap()),
+            unasked = self.stream.read_u8() => {
+                panic!("port {}: nobody has said {}", self.port, unasked?);
+            }
         }
+        self.close().await
     }
 
     async fn close(&mut self) -> io::Result<()> {

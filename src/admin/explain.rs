@@ -112,7 +112,7 @@ impl Explainer {
     async fn heard(&self, named: &Named) -> Heard {
         let netlink = Netlink::open().ok();
         let mac = match named.address() {
-            Some(address) => self.neighbours.mac(address, netlink.as_ref()).await,
+            Some(address) => self.neighbours.ask(address, netlink.as_ref()).await.ok().flatten(),
             None => None,
         };
         Heard { mac, address: named.mac().and_then(|mac| self.neighbours.address(mac)) }

@@ -201,9 +201,14 @@ fn problems(report: &Report) -> Vec<Problem> {
             format!("The audit log cannot be written ({failure}); new flows are refused.");
         add(Reason::AuditUnavailable.code(), sentence, Reason::AuditUnavailable.remedy());
     }
+    if report.audit.full {
+        let sentence = "The audit log has no room for further flows; new flows are refused.";
+        add("audit_full", sentence.to_owned(), Reason::AuditUnavailable.remedy());
+    }
     if !report.rules.intact {
         let sentence =
-            "The gate's nftables rules are damaged and could not be restored.".to_owned();
+            "The gate's nftables rules or its routing are damaged and could not be restored."
+                .to_owned();
         add(
             "rules_damaged",
             sentence,

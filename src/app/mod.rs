@@ -21,7 +21,7 @@ use crate::intercept::nft::{self, Verified};
 use crate::intercept::watch::Watch;
 use crate::intercept::{self, Plan};
 use crate::net::neighbour::Neighbours;
-use crate::net::netlink::{self, Change, Netlink, NetlinkError};
+use crate::net::netlink::{self, Change, Found, Netlink, NetlinkError};
 use crate::proxy::{Command, DataThread, Limits, Rules, RulesInForce};
 use crate::tunnel::Effect;
 
@@ -68,11 +68,25 @@ impl Running {
         self.repair().await;
         tracing::info!("the gate is ready");
         tell_manager(vec![NotifyState::Ready]).await;
+        let mut rounds = tokio::time::interval(ROUND);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = end.asked() => break,
                 _ = hangup.recv() => self.reload().await,
-                Some(change) = changes.next() => self.changed(change).await,
+                change = changes.next() => match change {
+                    Some(change) => self.changed(change).await,
+                    None => {
+                        tracing::error!("the kernel tells no more changes; listening anew");
+                        tokio::time::sleep(PAUSE).await;
+                        changes = netlink::changes()?;
+                        self.changed(Change::Missed).await;
+                    }
+                },
+                _ = rounds.tick() => {
+                    self.repair().await;
+                    self.restore_routing(&self.rules.now()).await;
+                }
                 changed = watch.changed() => match changed {
                     Ok(()) => self.repair().await,
                     Err(error) => {
@@ -95,10 +109,11 @@ impl Running {
         };
         match stock.await {
             Ok((links, neighbours)) => {
-                for link in links.into_values() {
-                    self.link_changed(&link);
+                let rules = self.rules.now();
+                self.neighbours.replace(&rules.site.devices.interfaces, links.values(), neighbours);
+                for link in links.values() {
+                    self.tunnel_changed(&rules.tunnels.link_changed(link));
                 }
-                neighbours.into_iter().for_each(|neighbour| self.neighbours.changed(neighbour));
             }
             Err(error) => tracing::warn!(%error, "cannot read the network's state"),
         }
@@ -108,6 +123,7 @@ impl Running {
         match change {
             Change::Link(link) => self.link_changed(&link),
             Change::LinkGone(index) => {
+                self.neighbours.link_gone(index);
                 self.tunnel_changed(&self.rules.now().tunnels.link_gone(index))
             }
             Change::Neighbour(neighbour) => self.neighbours.changed(neighbour),
@@ -142,11 +158,18 @@ impl Running {
             Err(error) => Err(error),
         };
         match restored {
-            Ok(()) => {
+            Ok(Found::Complete) => self.state.set_routing_intact(true),
+            Ok(Found::Damaged) => {
+                self.state.set_routing_intact(true);
                 self.state.count_restored();
-                tracing::warn!("somebody removed the gate's routing rule or route; it is restored");
+                tracing::warn!(
+                    "somebody removed the gate's routing rules or routes; they are restored"
+                );
             }
-            Err(error) => tracing::error!(%error, "cannot restore the gate's routing"),
+            Err(error) => {
+                self.state.set_routing_intact(false);
+                tracing::error!(%error, "cannot restore the gate's routing");
+            }
         }
     }
 
@@ -245,6 +268,10 @@ async fn tell_manager(states: Vec<NotifyState<'static>>) {
     let _ = tokio::time::timeout(MANAGER_PATIENCE, telling).await;
 }
 
+/// How often everything is looked over, also when nothing was heard: a repair that failed once must
+/// not wait for the next damage.
+const ROUND: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_secs(1);
 const MANAGER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long flows may go on after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -35,26 +35,32 @@ impl Running {
         needs_restart(&old.site, &loaded.site)?;
         let netlink = Netlink::open()?;
         let links = netlink.links().await?;
+        let known = netlink.neighbours().await?;
         check_device_interfaces(&loaded.site, links.values())?;
         let new = rules_of(loaded.site, Some(&old))?;
         for link in links.values() {
             new.tunnels.link_changed(link);
         }
         let plan = Plan::new(&new.site, new.policy.ports());
-        if plan != Plan::new(&old.site, old.policy.ports()) {
-            intercept::set_up(&plan).await?;
+        let before = Plan::new(&old.site, old.policy.ports());
+        if plan.families() != before.families() {
+            return Err(StartError::NeedsRestart("whether [devices] networks has IPv6"));
+        }
+        if plan != before
+            && let Err(error) = intercept::set_up(&plan).await
+        {
+            // The rules are as they were; the routing may have gone ahead of them.
+            netlink.add_interception(before.families(), &before.device_interfaces).await?;
+            return Err(error.into());
         }
         new.book.keep(new.policy.exact_names());
         if !Arc::ptr_eq(&new.book, &old.book) {
             old.book.close();
         }
-        if old.site.devices.interfaces != new.site.devices.interfaces {
-            self.neighbours.watch(&new.site.devices.interfaces);
-        }
+        self.neighbours.replace(&new.site.devices.interfaces, links.values(), known);
         self.limits.set(new.site.limits);
         let new = Arc::new(new);
         self.rules.replace(Arc::clone(&new));
-        self.take_stock().await;
         for thread in &self.threads {
             thread.tell(Command::Recheck(Arc::clone(&new)));
         }

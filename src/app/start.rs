@@ -11,7 +11,7 @@ use crate::intercept::{self, InterceptError, Plan, nft};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::{self, Netlink, NetlinkError};
 use crate::policy::Policy;
-use crate::proxy::{DataThread, Limits, Rules, RulesInForce, ThreadOptions};
+use crate::proxy::{DataThread, Limits, Recognised, Rules, RulesInForce, ThreadOptions};
 use crate::relay::Engine;
 use crate::resolve::{Book, BookOptions, Upstream, UpstreamError};
 use crate::tunnel::Tunnels;
@@ -87,7 +87,8 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     let rules = RulesInForce::new(rules);
     let limits = Limits::new(rules.now().site.limits, most_flows);
     let neighbours = Arc::new(Neighbours::default());
-    neighbours.watch(&rules.now().site.devices.interfaces);
+    let known = netlink.neighbours().await?;
+    neighbours.replace(&rules.now().site.devices.interfaces, links.values(), known);
     let options = ThreadOptions {
         rules: rules.clone(),
         audit: audit.clone(),
@@ -140,7 +141,9 @@ pub(super) fn rules_of(site: Site, old: Option<&Arc<Rules>>) -> Result<Rules, St
             Book::new(options, upstream)
         }
     };
-    Ok(Rules { site, policy, tunnels, book })
+    let by_mac = site.device_entries.iter().any(|device| device.mac.is_some());
+    let recognised = if by_mac { Recognised::ByMac } else { Recognised::ByAddress };
+    Ok(Rules { site, policy, tunnels, book, recognised })
 }
 
 fn start_audit(site: &Site) -> Result<Audit, StartError> {
@@ -157,7 +160,9 @@ pub(super) fn check_device_interfaces<'a>(
     site: &Site,
     links: impl Iterator<Item = &'a netlink::Link>,
 ) -> Result<(), StartError> {
-    let present: Vec<&str> = links.flat_map(|link| link.names.iter().map(String::as_str)).collect();
+    // Only first names: nftables does not know the others.
+    let present: Vec<&str> =
+        links.filter_map(|link| link.names.first().map(String::as_str)).collect();
     for name in &site.devices.interfaces {
         if !present.contains(&name.as_str()) {
             let present = present.join(", ");

@@ -13,6 +13,8 @@ pub struct State {
     restored: AtomicU64,
     /// The kernel's table is as it should be, as far as is known.
     intact: AtomicBool,
+    /// The same of its routing rules and routes.
+    routing_intact: AtomicBool,
     /// Why the last reload was refused, while it is the last.
     refused_reload: Mutex<Option<String>>,
 }
@@ -23,6 +25,7 @@ impl State {
             loaded: Mutex::new(SystemTime::now()),
             restored: AtomicU64::new(0),
             intact: AtomicBool::new(true),
+            routing_intact: AtomicBool::new(true),
             refused_reload: Mutex::new(None),
         }
     }
@@ -37,13 +40,17 @@ impl State {
         self.restored.load(Ordering::Relaxed)
     }
 
-    /// Whether the kernel's table is as it should be.
+    /// Whether the kernel's table and routing are as they should be.
     pub fn is_intact(&self) -> bool {
-        self.intact.load(Ordering::Relaxed)
+        self.intact.load(Ordering::Relaxed) && self.routing_intact.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_intact(&self, intact: bool) {
         self.intact.store(intact, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_routing_intact(&self, intact: bool) {
+        self.routing_intact.store(intact, Ordering::Relaxed);
     }
 
     pub(super) fn count_restored(&self) {

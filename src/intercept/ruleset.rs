@@ -169,15 +169,7 @@ impl Plan {
                 vec![no_route_back(), count("spoofed_source"), Statement::Drop(None)],
             ),
             // Packets of flows that live: also when the port has left the set by a reload.
-            rule(
-                "from_device",
-                vec![
-                    meta_is(MetaKey::L4proto, text("tcp")),
-                    transparent_socket(),
-                    mark_intercepted(),
-                    Statement::Accept(None),
-                ],
-            ),
+            rule("from_device", vec![own_socket(), mark_intercepted(), Statement::Accept(None)]),
         ];
         rules.extend(self.interception());
         rules.extend([
@@ -450,9 +442,12 @@ fn neighbour_discovery() -> Statement<'static> {
     )
 }
 
-fn transparent_socket() -> Statement<'static> {
-    let socket = Socket { key: Cow::Owned(SocketAttr::Transparent) };
-    matches(NamedExpression::Socket(socket), Operator::EQ, Expression::Number(1))
+/// The packet belongs to a connection of the gate's own, by the mark of its socket; also an ICMP
+/// error about one. Not a socket in TIME_WAIT, whose addresses a new SYN may use again: that has no
+/// mark, and `tproxy` knows what to do with it.
+fn own_socket() -> Statement<'static> {
+    let socket = Socket { key: Cow::Owned(SocketAttr::Mark) };
+    matches(NamedExpression::Socket(socket), Operator::EQ, Expression::Number(MARK_DEVICE))
 }
 
 fn mark_intercepted() -> Statement<'static> {

@@ -1,14 +1,14 @@
 //! Which hardware address an IP address of the plant has: the kernel's neighbour table, kept
 //! current by its events.
 //!
-//! A device that was never heard before may be asked about a moment before its event is read; then
-//! the kernel is asked directly, so a first flow is recognised as well as a later one.
+//! Events arrive a moment late, so they serve records and explanations. A verdict that depends on the
+//! hardware address asks the kernel itself, and a kernel that does not answer is no answer.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
 
-use super::netlink::{Link, Neighbour, Netlink};
+use super::netlink::{CouldNotAsk, Link, Neighbour, Netlink};
 use crate::config::{InterfaceName, MacAddr};
 
 /// The neighbours behind the device interfaces; shared by all threads.
@@ -25,60 +25,67 @@ struct Table {
 }
 
 impl Neighbours {
-    /// Says on which interfaces devices are.
-    pub fn watch(&self, interfaces: &[InterfaceName]) {
-        let mut table = self.write();
-        table.interfaces = interfaces.iter().cloned().collect();
-        table.indices.clear();
-        table.known.clear();
+    /// Reads everything anew, in one step: no flow sees a half-filled table.
+    pub fn replace<'a>(
+        &self,
+        interfaces: &[InterfaceName],
+        links: impl Iterator<Item = &'a Link>,
+        neighbours: Vec<Neighbour>,
+    ) {
+        let mut fresh =
+            Table { interfaces: interfaces.iter().cloned().collect(), ..Table::default() };
+        links.for_each(|link| fresh.link_changed(link));
+        neighbours.into_iter().for_each(|neighbour| fresh.changed(neighbour));
+        *self.write() = fresh;
     }
 
     /// Takes in the state of a link.
     pub fn link_changed(&self, link: &Link) {
+        self.write().link_changed(link);
+    }
+
+    /// Takes in that a link is gone.
+    pub fn link_gone(&self, index: u32) {
         let mut table = self.write();
-        let wanted =
-            link.names.iter().any(|n| table.interfaces.iter().any(|wanted| wanted.as_str() == n));
-        if wanted {
-            table.indices.insert(link.index);
-        }
+        table.indices.remove(&index);
+        table.known.retain(|_, (at, _)| *at != index);
     }
 
     /// Takes in a neighbour's state.
     pub fn changed(&self, neighbour: Neighbour) {
-        let mut table = self.write();
-        if !table.indices.contains(&neighbour.index) {
-            return;
-        }
-        match neighbour.mac {
-            Some(mac) => {
-                table.known.insert(neighbour.address, (neighbour.index, mac));
-            }
-            None => {
-                let ours = |(index, _): &(u32, MacAddr)| *index == neighbour.index;
-                if table.known.get(&neighbour.address).is_some_and(ours) {
-                    table.known.remove(&neighbour.address);
-                }
-            }
-        }
+        self.write().changed(neighbour);
     }
 
-    /// The hardware address of an IP address; `None` behind a router, where only the router's is
-    /// known. A kernel that cannot be asked counts as not knowing.
-    pub async fn mac(&self, address: IpAddr, netlink: Option<&Netlink>) -> Option<MacAddr> {
+    /// What was heard of an address lately: good enough for a record, not for a verdict.
+    pub fn heard(&self, address: IpAddr) -> Option<MacAddr> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.known.get(&address).map(|(_, mac)| *mac)
+    }
+
+    /// The hardware address of an IP address at this moment, from the kernel; `None` behind a router,
+    /// where only the router's is known.
+    ///
+    /// # Errors
+    /// The kernel could not be asked: who the device is cannot be told.
+    pub async fn ask(
+        &self,
+        address: IpAddr,
+        netlink: Option<&Netlink>,
+    ) -> Result<Option<MacAddr>, CouldNotAsk> {
+        let netlink = netlink.ok_or(CouldNotAsk)?;
         let indices: Vec<u32> = {
             let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some((_, mac)) = table.known.get(&address) {
-                return Some(*mac);
-            }
             table.indices.iter().copied().collect()
         };
+        if indices.is_empty() {
+            return Err(CouldNotAsk);
+        }
         for index in indices {
-            if let Some(mac) = netlink?.neighbour(index, address).await {
-                self.changed(Neighbour { index, address, mac: Some(mac) });
-                return Some(mac);
+            if let Some(mac) = netlink.neighbour(index, address).await? {
+                return Ok(Some(mac));
             }
         }
-        None
+        Ok(None)
     }
 
     /// An address that was heard of a hardware address, IPv4 before IPv6.
@@ -90,5 +97,31 @@ impl Neighbours {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn link_changed(&mut self, link: &Link) {
+        let first = link.names.first();
+        if first.is_some_and(|name| self.interfaces.iter().any(|wanted| wanted.as_str() == name)) {
+            self.indices.insert(link.index);
+        }
+    }
+
+    fn changed(&mut self, neighbour: Neighbour) {
+        if !self.indices.contains(&neighbour.index) {
+            return;
+        }
+        match neighbour.mac {
+            Some(mac) => {
+                self.known.insert(neighbour.address, (neighbour.index, mac));
+            }
+            None => {
+                let ours = |(index, _): &(u32, MacAddr)| *index == neighbour.index;
+                if self.known.get(&neighbour.address).is_some_and(ours) {
+                    self.known.remove(&neighbour.address);
+                }
+            }
+        }
     }
 }

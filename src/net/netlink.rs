@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
@@ -83,6 +84,20 @@ pub struct Neighbour {
     pub mac: Option<MacAddr>,
 }
 
+/// The kernel could not be asked, so nothing is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel's neighbour table could not be asked")]
+pub struct CouldNotAsk;
+
+/// What [`Netlink::add_interception`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Everything was there.
+    Complete,
+    /// Something was missing and has been added.
+    Damaged,
+}
+
 /// Which families interception needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Families {
@@ -136,28 +151,42 @@ impl Netlink {
         Ok(messages.iter().filter_map(neighbour).collect())
     }
 
-    /// The hardware address of one neighbour, if the kernel knows it.
-    pub async fn neighbour(&self, index: u32, address: IpAddr) -> Option<MacAddr> {
+    /// The hardware address of one neighbour; `None` when the kernel knows none.
+    ///
+    /// # Errors
+    /// The kernel did not answer: nothing is known then, not even that there is none.
+    pub async fn neighbour(
+        &self,
+        index: u32,
+        address: IpAddr,
+    ) -> Result<Option<MacAddr>, CouldNotAsk> {
         let mut message = NeighbourMessage::default();
         message.header.ifindex = index;
-        (message.header.family, _) = match address {
+        let destination = match address {
             IpAddr::V4(v4) => {
-                let destination = NeighbourAttribute::Destination(NeighbourAddress::Inet(v4));
-                (AddressFamily::Inet, message.attributes.push(destination))
+                message.header.family = AddressFamily::Inet;
+                NeighbourAddress::Inet(v4)
             }
             IpAddr::V6(v6) => {
-                let destination = NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6));
-                (AddressFamily::Inet6, message.attributes.push(destination))
+                message.header.family = AddressFamily::Inet6;
+                NeighbourAddress::Inet6(v6)
             }
         };
+        message.attributes.push(NeighbourAttribute::Destination(destination));
         let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNeighbour(message));
         request.header.flags = NLM_F_REQUEST;
-        let mut replies = self.handle.clone().request(request).ok()?;
-        match replies.next().await?.payload {
+        let mut replies = self.handle.clone().request(request).map_err(|_| CouldNotAsk)?;
+        let reply = tokio::time::timeout(PATIENCE, replies.next()).await;
+        match reply.map_err(|_| CouldNotAsk)?.ok_or(CouldNotAsk)?.payload {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(found)) => {
-                neighbour(&found)?.mac
+                Ok(neighbour(&found).and_then(|found| found.mac))
             }
-            _ => None,
+            NetlinkPayload::Error(error)
+                if error.raw_code().checked_abs().is_some_and(|code| GONE.contains(&code)) =>
+            {
+                Ok(None)
+            }
+            _ => Err(CouldNotAsk),
         }
     }
 
@@ -172,18 +201,20 @@ impl Netlink {
         &self,
         families: Families,
         devices: &[InterfaceName],
-    ) -> Result<(), NetlinkError> {
+    ) -> Result<Found, NetlinkError> {
         let lo = self
             .links()
             .await?
             .into_values()
             .find(|link| link.names.iter().any(|name| name == "lo"))
             .map_or(1, |link| link.index);
-        self.add_family(IpVersion::V4, &[local_v4(lo), dead_end_v4()], devices).await?;
+        let mut added =
+            self.add_family(IpVersion::V4, &[local_v4(lo), dead_end_v4()], devices).await?;
         if self.has_ipv6(families).await? {
-            self.add_family(IpVersion::V6, &[local_v6(lo), dead_end_v6()], devices).await?;
+            added +=
+                self.add_family(IpVersion::V6, &[local_v6(lo), dead_end_v6()], devices).await?;
         }
-        Ok(())
+        Ok(if added == 0 { Found::Complete } else { Found::Damaged })
     }
 
     /// Takes away what [`Self::add_interception`] added, also several times over.
@@ -213,16 +244,21 @@ impl Netlink {
         Ok(!rules.try_collect::<Vec<_>>().await.unwrap_or_default().is_empty())
     }
 
-    /// Routes first: a rule must never lead into an empty table, from where lookups go on.
+    /// How many routes and rules had to be added. Routes first: a rule must never lead into an empty table, from where lookups go on.
     async fn add_family(
         &self,
         version: IpVersion,
         routes: &[RouteMessage],
         devices: &[InterfaceName],
-    ) -> Result<(), NetlinkError> {
+    ) -> Result<usize, NetlinkError> {
+        let mut added = 0;
         for route in routes {
-            let added = self.handle.route().add(route.clone()).replace().execute().await;
-            added.map_err(|e| failed("add the gate's route", e))?;
+            match self.handle.route().add(route.clone()).execute().await {
+                Ok(()) => added += 1,
+                other => {
+                    accept(other, &[EXISTS]).map_err(|e| failed("add the gate's route", e))?;
+                }
+            }
         }
         let mut wanted = vec![Rule::Intercepted];
         wanted.extend(devices.iter().map(|device| Rule::DeadEnd(device.as_str().to_owned())));
@@ -237,8 +273,9 @@ impl Netlink {
         }
         for rule in wanted.iter().filter(|rule| !present.contains(rule)) {
             self.add_rule(&version, rule).await?;
+            added += 1;
         }
-        Ok(())
+        Ok(added)
     }
 
     async fn add_rule(&self, version: &IpVersion, rule: &Rule) -> Result<(), NetlinkError> {
@@ -448,6 +485,8 @@ fn accept(result: Result<(), rtnetlink::Error>, fine: &[i32]) -> Result<(), rtne
     }
 }
 
+/// How long the kernel may take to answer one question.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// `EPERM`.
 const NOT_PERMITTED: i32 = 1;
 /// `EEXIST`.

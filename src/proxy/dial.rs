@@ -71,12 +71,13 @@ enum Outcome {
     Failed,
 }
 
-/// Connects to one of the endpoint's ENIs within [`BUDGET`]. `turn` spreads flows over the ENIs.
+/// Connects to one of the endpoint's ENIs within [`BUDGET`] and before the deadline. `turn` spreads flows over the ENIs.
 pub(super) async fn dial(
     endpoints: &Endpoints,
     tunnels: &Tunnels,
     memory: &DialMemory,
     turn: usize,
+    deadline: tokio::time::Instant,
 ) -> Result<Dialed, DialFailed> {
     let ways: Vec<Way> = tunnels.up().cloned().collect();
     if ways.is_empty() {
@@ -87,7 +88,8 @@ pub(super) async fn dial(
     let began = Instant::now();
     let mut failures = Failures::default();
     let racing = race(candidates, memory, &mut failures);
-    match tokio::time::timeout(BUDGET, racing).await {
+    let deadline = deadline.min(tokio::time::Instant::now() + BUDGET);
+    match tokio::time::timeout_at(deadline, racing).await {
         Ok(Some((endpoint, way, stream))) => {
             let local = stream.local_addr().map_err(|error| failed_local(&error))?;
             let (interface, took) = (way.interface, began.elapsed());

@@ -12,12 +12,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::Rules;
 use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
 use super::limits::{Admitted, TooMany};
 use super::thread::Shared;
 use super::tracker::{Cut, Registered};
+use super::{Recognised, Rules};
 use crate::audit::{
     DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, LearntFacts, RuleFacts, Slot,
     TrafficFacts,
@@ -45,9 +45,8 @@ pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
     let share = shared.limits.admit(intercepted.device.0.ip(), std::time::Instant::now());
     let shared = Rc::clone(shared);
     tokio::task::spawn_local(async move {
-        shared.stats.began();
+        let _counted = shared.stats.count_live();
         live(&shared, intercepted, slot, share, &registered).await;
-        shared.stats.ended();
     });
 }
 
@@ -103,30 +102,60 @@ async fn set_up(
         detail: Some(too_many.detail.clone()),
         ..Stop::new(too_many.reason)
     })?;
-    let mac = shared.neighbours.mac(from, shared.netlink.as_ref()).await;
-    record.set_mac(mac);
-    let asking = Asking { address: from, mac };
+    record.set_mac(shared.neighbours.heard(from));
     let (hello, raw) = until_cut(registered, read_hello(shared, device, record)).await??;
     share.heard();
-    let rules = shared.rules.now();
     let version = Some(hello.facts.legacy_version);
+    let deadline = Instant::now() + SET_UP;
+    let asking = until_cut(registered, recognise(shared, from, record))
+        .await
+        .and_then(|asked| asked)
+        .map_err(|stop| stop.with_alert(version))?;
+    let rules = shared.rules.now();
     let grant = judge(shared, &rules, asking, &hello, port, record)
         .map_err(|stop| stop.with_alert(version))?;
     registered.granted(asking, &grant);
-    let connecting = connect(shared, &rules, &grant, record);
+    let connecting = connect(shared, &rules, &grant, record, deadline);
     let dialed = until_cut(registered, connecting)
         .await
         .and_then(|connected| connected)
         .map_err(|stop| stop.with_alert(version))?;
+    registered.connected(dialed.endpoint.address().ip(), &dialed.interface);
+    // The rules may have changed while the flow was being connected by the old ones.
+    if !registered.held_by(&shared.rules.now(), OffsetDateTime::now_utc()) {
+        return Err(Stop::new(Reason::DeviceNotAllowed).with_alert(version));
+    }
     let mut endpoint = dialed.stream;
-    // The hello is small and the socket is new: it fits the send buffer at once.
-    if let Err(error) = endpoint.write_all(&raw).await {
-        let detail = format!("the endpoint closed before it had the hello: {error}");
+    let handing_over = tokio::time::timeout(HAND_OVER, endpoint.write_all(&raw));
+    let failed = match until_cut(registered, handing_over).await? {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("the endpoint closed before it had the hello: {error}")),
+        Err(_) => Some("the endpoint did not take the hello in time".to_owned()),
+    };
+    if let Some(detail) = failed {
+        reset_on_close(&endpoint);
         return Err(Stop { detail: Some(detail), ..Stop::new(Reason::EndpointUnreachable) });
     }
     let bytes = Rc::new(FlowBytes::default());
     bytes.up.copied.set(raw.len() as u64);
     Ok(Ready { endpoint, bytes })
+}
+
+/// Who asks. Where entries have hardware addresses, a kernel that does not say which one the device
+/// has is a refusal: the device could be the one with an entry, or one that took its address.
+async fn recognise(shared: &Shared, from: IpAddr, record: &mut FlowRecord) -> Result<Asking, Stop> {
+    let mac = match shared.rules.now().recognised {
+        Recognised::ByAddress => shared.neighbours.heard(from),
+        Recognised::ByMac => {
+            let asked = shared.neighbours.ask(from, shared.netlink.as_ref()).await;
+            asked.map_err(|error| Stop {
+                detail: Some(error.to_string()),
+                ..Stop::new(Reason::DeviceUnknown)
+            })?
+        }
+    };
+    record.set_mac(mac);
+    Ok(Asking { address: from, mac })
 }
 
 async fn read_hello(
@@ -248,6 +277,7 @@ async fn connect(
     rules: &Rules,
     grant: &Grant,
     record: &mut FlowRecord,
+    deadline: Instant,
 ) -> Result<Dialed, Stop> {
     let endpoints = rules
         .book
@@ -257,11 +287,16 @@ async fn connect(
     record.set_dns(dns_facts(&endpoints));
     let turn = shared.turn.get();
     shared.turn.set(turn.wrapping_add(1));
-    let committed = record.open();
-    let (committed, dialed) =
-        tokio::join!(committed, dial(&endpoints, &rules.tunnels, &shared.memory, turn));
-    if let Err(unavailable) = committed {
-        let detail = Some(unavailable.to_string());
+    let committed = tokio::time::timeout_at(deadline, record.open());
+    let dialing = dial(&endpoints, &rules.tunnels, &shared.memory, turn, deadline);
+    let (committed, dialed) = tokio::join!(committed, dialing);
+    let unavailable = match committed {
+        Ok(Ok(())) => None,
+        Ok(Err(unavailable)) => Some(unavailable.to_string()),
+        Err(_) => Some("the record was not on disk in time".to_owned()),
+    };
+    if let Some(detail) = unavailable {
+        let detail = Some(detail);
         return Err(Stop { detail, ..Stop::new(Reason::AuditUnavailable) });
     }
     match dialed {
@@ -398,6 +433,11 @@ impl Stop {
     }
 }
 
+/// From the complete hello to the connected endpoint: below the 3 s after which a Greengrass core
+/// gives up, whatever takes its time.
+const SET_UP: Duration = Duration::from_millis(2_800);
+/// A hello can be larger than a new socket's buffer; an endpoint that takes none of it is gone.
+const HAND_OVER: Duration = Duration::from_millis(2_500);
 /// From the accepted connection to the complete hello.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(1);

@@ -17,11 +17,15 @@ pub use limits::Limits;
 pub use stats::{Stats, Totals};
 pub use thread::{Command, DataThread, ThreadOptions};
 
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::config::Site;
-use crate::policy::Policy;
-use crate::resolve::Book;
+use ipnet::Ipv4Net;
+use time::OffsetDateTime;
+
+use crate::config::{InterfaceName, Site};
+use crate::policy::{Asking, Grant, Policy};
+use crate::resolve::{self, Book};
 use crate::tunnel::Tunnels;
 
 /// Everything that follows from the configuration and that a flow asks for. A reload makes a new
@@ -36,6 +40,41 @@ pub struct Rules {
     pub tunnels: Arc<Tunnels>,
     /// Its names.
     pub book: Arc<Book>,
+    /// What devices are recognised by.
+    pub recognised: Recognised,
+}
+
+/// What devices are recognised by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recognised {
+    /// Some entry has a hardware address: a verdict needs the kernel's word on it.
+    ByMac,
+    /// No entry has one.
+    ByAddress,
+}
+
+impl Rules {
+    /// Whether a flow may live on under these rules: its permission, the address it was connected to,
+    /// and the tunnel it goes by.
+    fn hold(
+        &self,
+        asking: Asking,
+        grant: &Grant,
+        by: Option<&(IpAddr, InterfaceName)>,
+        now: OffsetDateTime,
+    ) -> bool {
+        if !self.policy.still_grants_at(asking, grant, now) {
+            return false;
+        }
+        let Some((address, interface)) = by else { return true };
+        let verdict = self.policy.judge_at(asking, grant.name(), grant.port(), now);
+        let within = |networks: &[Ipv4Net]| match address {
+            IpAddr::V4(v4) => resolve::check(&[*v4], networks, &self.site.vpc.networks).is_ok(),
+            IpAddr::V6(_) => false,
+        };
+        verdict.outcome.is_ok_and(|again| within(&again.endpoint().networks))
+            && self.site.tunnel.interfaces.contains(interface)
+    }
 }
 
 /// The rules in force, shared by all threads.

@@ -49,12 +49,10 @@ impl Default for Stats {
 }
 
 impl Stats {
-    pub(super) fn began(&self) {
+    /// Counts a flow as live until the guard is dropped, also by a panic.
+    pub(super) fn count_live(&self) -> Live<'_> {
         self.live.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn ended(&self) {
-        self.live.fetch_sub(1, Ordering::Relaxed);
+        Live(self)
     }
 
     pub(super) fn allowed(&self) {
@@ -94,5 +92,15 @@ impl Stats {
         totals.bytes_up += read(&self.bytes_up);
         totals.bytes_down += read(&self.bytes_down);
         totals.bytes_spliced += read(&self.bytes_spliced);
+    }
+}
+
+/// A live flow.
+#[derive(Debug)]
+pub(super) struct Live<'a>(&'a Stats);
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Ordering::Relaxed);
     }
 }

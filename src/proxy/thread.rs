@@ -178,7 +178,7 @@ async fn accept(shared: &Rc<Shared>, accepting: &Accepting) {
 }
 
 fn recheck(shared: &Shared, rules: &Rules) {
-    let cut = shared.tracker.cut_withdrawn(&rules.policy, OffsetDateTime::now_utc());
+    let cut = shared.tracker.cut_withdrawn(rules, OffsetDateTime::now_utc());
     if cut > 0 {
         tracing::info!(flows = cut, "cut flows whose permission is withdrawn");
     }

@@ -4,12 +4,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use crate::policy::{Asking, Grant, Policy};
+use super::Rules;
+use crate::config::InterfaceName;
+use crate::policy::{Asking, Grant};
 
 /// Why a flow is cut from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub(super) struct Tracked {
     cut: Cell<Option<Cut>>,
     wake: Notify,
     grant: RefCell<Option<(Asking, Grant)>>,
+    /// The ENI's address and the tunnel, once connected.
+    by: RefCell<Option<(IpAddr, InterfaceName)>>,
 }
 
 /// A flow's registration; leaving it behind ends it.
@@ -52,6 +57,7 @@ impl Tracker {
             cut: Cell::new(None),
             wake: Notify::new(),
             grant: RefCell::new(None),
+            by: RefCell::new(None),
         });
         self.flows.borrow_mut().insert(id, Rc::clone(&tracked));
         Registered { tracker: Rc::clone(self), id, tracked }
@@ -66,15 +72,16 @@ impl Tracker {
         self.flows.borrow().values().for_each(|flow| flow.cut(cut));
     }
 
-    /// Cuts the flows that a policy does not grant at this moment.
-    pub(super) fn cut_withdrawn(&self, policy: &Policy, now: OffsetDateTime) -> usize {
+    /// Cuts the flows that may not live on under these rules at this moment.
+    pub(super) fn cut_withdrawn(&self, rules: &Rules, now: OffsetDateTime) -> usize {
         let mut count = 0;
         for flow in self.flows.borrow().values() {
+            let by = flow.by.borrow();
             let withdrawn = flow
                 .grant
                 .borrow()
                 .as_ref()
-                .is_some_and(|(asking, grant)| !policy.still_grants_at(*asking, grant, now));
+                .is_some_and(|(asking, grant)| !rules.hold(*asking, grant, by.as_ref(), now));
             if withdrawn {
                 flow.cut(Cut::Withdrawn);
                 count += 1;
@@ -99,6 +106,18 @@ impl Registered {
     /// Notes what the flow lives by.
     pub(super) fn granted(&self, asking: Asking, grant: &Grant) {
         *self.tracked.grant.borrow_mut() = Some((asking, grant.clone()));
+    }
+
+    /// Notes where the flow was connected to.
+    pub(super) fn connected(&self, address: IpAddr, interface: &InterfaceName) {
+        *self.tracked.by.borrow_mut() = Some((address, interface.clone()));
+    }
+
+    /// Whether the flow may live on under these rules.
+    pub(super) fn held_by(&self, rules: &Rules, now: OffsetDateTime) -> bool {
+        let (grant, by) = (self.tracked.grant.borrow(), self.tracked.by.borrow());
+        let held = |(asking, grant): &(Asking, Grant)| rules.hold(*asking, grant, by.as_ref(), now);
+        grant.as_ref().is_some_and(held)
     }
 
     /// Resolves when the flow is to be cut.

@@ -113,7 +113,10 @@ impl Upstream {
                 tokio::time::sleep(HEDGE).await;
             };
             tokio::select! {
-                () = &mut deadline => return Err(UpstreamError::Timeout),
+                () = &mut deadline => {
+                    asked.detach_all();
+                    return Err(UpstreamError::Timeout);
+                }
                 () = hedge => {}
                 Some(done) = asked.join_next() => match done {
                     Ok(Ok(answer)) => {

@@ -70,7 +70,7 @@ impl Tunnels {
         let Some(tunnel) = self
             .tunnels
             .iter()
-            .find(|tunnel| link.names.iter().any(|name| name == tunnel.way.interface.as_str()))
+            .find(|tunnel| link.names.first().is_some_and(|n| n == tunnel.way.interface.as_str()))
         else {
             return Effect::None;
         };

@@ -75,8 +75,10 @@ fn take_address(lab: &Lab, daemon: &Daemon, device: usize, address: Ipv4Addr) {
     device_ip("-4 address flush dev eth0".to_owned());
     device_ip(format!("address add {address}/16 dev eth0"));
     device_ip(format!("route add default via {BOX_LAN}"));
-    ip(lab, "neighbour flush dev lan0");
-    // To refuse it something, the box must learn who it is; no flow begins by that.
+    // It must ask for the box, which learns by that; the box itself has forgotten nothing, as when
+    // one machine takes the address of another.
+    device_ip("neighbour flush dev eth0".to_owned());
+    // No flow begins by what is refused at once.
     let refusal = attempt(lab, device, Way::Tcp(dialled(IOT, 80)));
     assert_eq!(refusal, Err(Failure::Refused));
     until(&format!("the gate to hear who has {address}"), || {

@@ -6,6 +6,7 @@ use sluicegate::lab::device::{Call, Failure, tls_connect};
 use sluicegate::lab::services::{BUCKET, Blob, IOT_CREDENTIALS, IOT_DATA};
 use sluicegate::lab::topology::DEVICES;
 use sluicegate::lab::{Daemon, inside};
+use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
 
 use super::gate::*;
@@ -135,5 +136,33 @@ fn a_reload_that_cannot_be_leaves_everything_as_it_was() {
         served();
         assert!(daemon.subcommand(&["nft", "verify"]).unwrap().status.success());
         assert_eq!(lab.leaked_packets().unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_reload_cuts_a_flow_whose_address_is_withdrawn() {
+    inside::test("reload::a_reload_cuts_a_flow_whose_address_is_withdrawn", || {
+        let lab = lab();
+        let daemon = start(&lab);
+        let (connected, ready) = mpsc::channel();
+        let pki = lab.pki();
+        let cut = lab.device(0).spawn(async move || {
+            let call = Call::new(dialled(IOT, 8883), IOT_DATA).with_certificate();
+            let mut session = tls_connect(&pki, &call).await.unwrap();
+            session.mqtt_publish("press/3", b"x").await.unwrap();
+            connected.send(()).unwrap();
+            session.stream().read(&mut [0]).await.map_err(|error| error.kind())
+        });
+        until_ready(&ready, "the publication");
+        let host = format!("host = \"{IOT_DATA}\"\n");
+        let elsewhere = format!("{host}networks = [\"10.20.9.0/24\"]\n");
+        reload(&daemon, &lab.daemon_config().replacen(&host, &elsewhere, 1));
+        // The permission is the same; the address that it was connected to is not the endpoint's.
+        assert_eq!(cut.join(), Err(std::io::ErrorKind::ConnectionReset));
+        until_record(&lab, "the cut", |record| record["status_code"] == "policy_withdrawn");
+        let refused = get(&lab, 0, dialled(IOT, 443), IOT_DATA);
+        assert!(refused.is_err(), "{refused:?}");
+        until_record(&lab, "the refusal", |r| r["status_code"] == "address_outside_endpoint");
+        assert_log(&lab);
     });
 }

@@ -4,11 +4,13 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use sluicegate::lab::device::tls10_hello;
 use sluicegate::lab::services::IOT_DATA;
 use sluicegate::lab::topology::{DEVICES, public};
 use sluicegate::lab::{Lab, inside};
 use sluicegate::net::{MARK_DEVICE, MARK_EGRESS};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::gate::*;
 
@@ -114,6 +116,39 @@ fn bound_sockets_ignore_a_wrong_route() {
         for seen in lab.vpc_ledger().seen() {
             assert_eq!(seen.peer.ip(), IpAddr::from([10, 99, 0, 7]));
         }
+        drop(daemon);
+    });
+}
+
+#[test]
+fn a_source_port_that_is_used_again_reaches_the_gate_anew() {
+    inside::test("sockets::a_source_port_that_is_used_again_reaches_the_gate_anew", || {
+        let lab = lab();
+        let daemon = start(&lab);
+        let repeated = || {
+            let counters = run(lab.device(0), "cat", &["/proc/net/netstat"]);
+            let mut lines = counters.lines().filter(|line| line.starts_with("TcpExt:"));
+            let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+            let place = names.split(' ').position(|name| name == "TCPSynRetrans").unwrap();
+            values.split(' ').nth(place).unwrap().parse::<u64>().unwrap()
+        };
+        let before = repeated();
+        for _ in 0..3 {
+            // The endpoint refuses TLS 1.0 and closes first, so the box keeps the pair of addresses in
+            // TIME_WAIT. Small TCP stacks use the same port again at once.
+            let answer = lab.device(0).run(async || {
+                let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                socket.set_reuseaddr(true).unwrap();
+                socket.bind("0.0.0.0:40123".parse().unwrap()).unwrap();
+                let mut stream = socket.connect(dialled(IOT, 443)).await.unwrap();
+                stream.write_all(&tls10_hello(IOT_DATA)).await.unwrap();
+                let mut answer = Vec::new();
+                stream.read_to_end(&mut answer).await.unwrap();
+                answer
+            });
+            assert_eq!(answer.first(), Some(&21), "a TLS alert: {answer:?}");
+        }
+        assert_eq!(repeated(), before, "a SYN had to be sent again");
         drop(daemon);
     });
 }

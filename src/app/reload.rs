@@ -53,10 +53,12 @@ impl Running {
             netlink.add_interception(before.families(), &before.device_interfaces).await?;
             return Err(error.into());
         }
-        new.book.keep(new.policy.exact_names());
         if !Arc::ptr_eq(&new.book, &old.book) {
+            // Only now, when nothing can fail any more: the entries' tasks live with the book.
+            new.book.inherit(&old.book);
             old.book.close();
         }
+        new.book.keep(new.policy.exact_names());
         self.neighbours.replace(&new.site.devices.interfaces, links.values(), known);
         self.limits.set(new.site.limits);
         let new = Arc::new(new);

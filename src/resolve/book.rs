@@ -151,10 +151,24 @@ impl Book {
             entry.kept == Kept::OnDemand || names.iter().any(|exact| exact.name == *name)
         });
         for exact in names {
-            if !entries.contains_key(&exact.name) {
-                let entry = self.start(&exact.name, Kept::Ahead);
-                entries.insert(exact.name.clone(), entry);
-            }
+            let known = match entries.get(&exact.name) {
+                Some(entry) if entry.kept == Kept::Ahead => continue,
+                Some(entry) => entry.known.borrow().clone(),
+                None => Known::default(),
+            };
+            let entry = self.start(&exact.name, Kept::Ahead, known);
+            entries.insert(exact.name.clone(), entry);
+        }
+    }
+
+    /// Takes over what another book has learnt, so that a reload while no resolver answers forgets
+    /// nothing. Addresses are judged by this book's networks when they are used.
+    pub fn inherit(self: &Arc<Self>, other: &Self) {
+        let learnt = other.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        for (name, entry) in learnt.iter().filter(|(_, entry)| entry.kept == Kept::Ahead) {
+            let known = entry.known.borrow().clone();
+            entries.insert(name.clone(), self.start(name, Kept::Ahead, known));
         }
     }
 
@@ -239,17 +253,14 @@ impl Book {
                 detail: format!("{MOST_ENTRIES} names are being resolved already"),
             });
         }
-        let entry = self.start(name, Kept::OnDemand);
+        let entry = self.start(name, Kept::OnDemand, Known::default());
         entries.insert(name.clone(), Arc::clone(&entry));
         Ok(entry)
     }
 
-    fn start(self: &Arc<Self>, name: &ServerName, kept: Kept) -> Arc<Entry> {
-        let entry = Arc::new(Entry {
-            known: watch::Sender::new(Known::default()),
-            again: Notify::new(),
-            kept,
-        });
+    fn start(self: &Arc<Self>, name: &ServerName, kept: Kept, known: Known) -> Arc<Entry> {
+        let entry =
+            Arc::new(Entry { known: watch::Sender::new(known), again: Notify::new(), kept });
         let keeping = keep_fresh(Arc::clone(self), name.clone(), Arc::downgrade(&entry));
         let stopped = self.stop.clone();
         self.tasks.spawn_on(
@@ -291,8 +302,12 @@ impl Book {
         admit(grant, offered, &self.options.vpc, zones)
     }
 
-    fn forget(&self, name: &ServerName) {
-        self.entries.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    /// Removes an entry, unless another has taken its place.
+    fn forget(&self, name: &ServerName, entry: &Arc<Entry>) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        if entries.get(name).is_some_and(|present| Arc::ptr_eq(present, entry)) {
+            entries.remove(name);
+        }
     }
 }
 
@@ -320,7 +335,7 @@ async fn keep_fresh(book: Arc<Book>, name: ServerName, entry: std::sync::Weak<En
         if entry.kept == Kept::OnDemand && (!found || entry.known.receiver_count() == 0) {
             // Nobody waits for it now; the next device that asks starts it again.
             tokio::time::sleep(pause).await;
-            book.forget(&name);
+            book.forget(&name, &entry);
             return;
         }
         tokio::select! {

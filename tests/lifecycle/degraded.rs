@@ -94,6 +94,12 @@ fn last_good_answers_serve_while_resolvers_are_away() {
         let dns = &record["unmapped"]["egress"]["dns"];
         assert_eq!(dns["last_good"], true, "{record}");
         assert!(dns["age_ms"].as_u64() > dns["ttl"].as_u64().map(|ttl| ttl * 1000), "{dns}");
+        // Nor does a reload that needs new resolvers forget what was learnt.
+        let before = daemon.status_json().unwrap()["policy"]["hash"].clone();
+        let other = lab.daemon_config().replace("[tunnel]\n", "[tunnel]\nmss = 1300\n");
+        daemon.reload(&other).unwrap();
+        until_status(&daemon, "the new file", |status| status["policy"]["hash"] != before);
+        assert!(get(&lab, 0, dialled(IOT, 443), IOT_DATA).is_ok());
         lab.resolvers_up().unwrap();
         until_healthy(&daemon);
         until_status(&daemon, "a fresh answer", |s| endpoint(s, IOT_DATA)["last_good"] == false);

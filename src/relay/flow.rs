@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::half::{Half, Halt, Leg, Stage, total};
 use super::socket::{reset_on_close, sent};
-use super::{FlowBytes, HALF_OPEN, RelayEnd, RelayPool};
+use super::{FlowBytes, HALF_OPEN, Onlooker, RelayEnd, RelayPool};
 
 /// The future that [`relay`](super::relay) returns.
 #[must_use = "bytes move only while the relay is polled"]
@@ -55,6 +55,13 @@ impl<'a> Relay<'a> {
             first_fin: None,
             dead: None,
         }
+    }
+
+    /// Lets onlookers see the first bytes of the device (`up`) and of the endpoint (`down`).
+    pub fn shown_to(mut self, up: Option<Box<Onlooker>>, down: Option<Box<Onlooker>>) -> Self {
+        self.up.show_to(up);
+        self.down.show_to(down);
+        self
     }
 
     /// Moves what there is, until both directions have ended or neither can go on.

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::pipe::Pipe;
 use super::pool::{RelayPool, add, bump};
 use super::socket::{Way, attempt, finish, ready_for, receive, send};
-use super::{DirectionBytes, Engine};
+use super::{Attention, DirectionBytes, Engine, Onlooker};
 
 /// One direction of a flow.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub(super) struct Half {
     pipe: Option<Pipe>,
     stage: Stage,
     mode: Mode,
+    onlooker: Option<Box<Onlooker>>,
 }
 
 /// The two sockets of a direction and what it shares with the others.
@@ -68,7 +69,12 @@ impl Half {
             Engine::Copy => Mode::Copy,
             Engine::Splice => Mode::Splice,
         };
-        Self { chunk: Chunk::default(), pipe: None, stage: Stage::Open, mode }
+        Self { chunk: Chunk::default(), pipe: None, stage: Stage::Open, mode, onlooker: None }
+    }
+
+    /// Lets an onlooker see what is read from now on.
+    pub(super) fn show_to(&mut self, onlooker: Option<Box<Onlooker>>) {
+        self.onlooker = onlooker;
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -172,7 +178,8 @@ impl Half {
     }
 
     fn fill(&mut self, cx: &mut Context<'_>, leg: Leg<'_>) -> Poll<Filled> {
-        let splicing = matches!(self.mode, Mode::Splice | Mode::Splicing { .. });
+        let chosen = matches!(self.mode, Mode::Splice | Mode::Splicing { .. });
+        let splicing = chosen && self.onlooker.is_none();
         if splicing && self.pipe.is_none() {
             self.pipe = leg.pool.lend();
         }
@@ -217,6 +224,7 @@ impl Half {
             };
             self.judge(size, leg.pool);
             let read = buffer.get(..size).unwrap_or_default();
+            self.onlooker.take_if(|onlooker| onlooker.look(read) == Attention::Goes);
             let written = match attempt(cx, leg.sink, Way::Out, || send(leg.sink, read)) {
                 Poll::Ready(Ok(written)) => written,
                 Poll::Ready(Err(_)) => return Poll::Ready(Filled::SinkFailed),

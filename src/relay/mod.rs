@@ -1,8 +1,9 @@
 //! The byte mover between a device and its endpoint.
 //!
 //! Forwards bytes unchanged and completely, in both directions, and the ends of streams as what they
-//! were: FIN as FIN, half-close as half-close, RST as RST. Never looks at the bytes, never buffers
-//! without bound, never reads from a side whose peer is blocked.
+//! were: FIN as FIN, half-close as half-close, RST as RST. Never looks at the bytes itself (an
+//! [`Onlooker`] may look at the first ones), never buffers without bound, never reads from a side whose
+//! peer is blocked.
 //!
 //! Invariants:
 //! - A direction holds at most one read: up to 64 KiB copied, or what one splice put into a pipe.
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 
 mod flow;
 mod half;
+mod onlooker;
 mod pipe;
 mod pool;
 mod socket;
@@ -26,6 +28,7 @@ mod socket;
 mod tests;
 
 pub use flow::Relay;
+pub use onlooker::{Attention, Onlooker};
 pub use pool::{RelayCounters, RelayPool};
 
 /// How streams are moved.

@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{Engine, FlowBytes, HALF_OPEN, RelayEnd, RelayPool, relay};
 
 mod ends;
+mod onlookers;
 mod pipes;
 mod streams;
 

@@ -114,6 +114,7 @@ fn hello() -> HelloFacts {
     HelloFacts {
         legacy_version: 0x0303,
         versions: vec![0x0304],
+        ciphers: Vec::new(),
         alpn: Vec::new(),
         ech: false,
         ja4: "t13d1715h2_5b57614c22b0_3d5424432f57".to_owned(),

@@ -212,8 +212,9 @@ impl Explanation {
                 }
                 Some(grant)
             }
-            Err(Denial { reason, remedy, rule, service }) => {
+            Err(Denial { reason, remedy, rule, endpoint, service }) => {
                 self.rule = Some(rule);
+                self.endpoint = endpoint;
                 self.service = service;
                 self.deny(reason, remedy);
                 None

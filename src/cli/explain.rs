@@ -128,10 +128,7 @@ fn text(explanation: &Value, paint: Paint) -> String {
             None => "?".to_owned(),
         };
         let name = step["step"].as_str().unwrap_or_default();
-        // The remedy stands once, at the end.
-        let fact = step["fact"].as_str().unwrap_or_default();
-        let fact = fact.strip_suffix(&*word("remedy")).unwrap_or(fact).trim_end();
-        let fact = shown(fact);
+        let fact = shown(step["fact"].as_str().unwrap_or_default());
         let here = if failing == Some(index) { paint.dye(RED, "  <- here") } else { String::new() };
         let _ = writeln!(out, "{:>3}. {mark} {name:<10}{fact}{here}", index + 1);
     }

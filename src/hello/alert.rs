@@ -28,9 +28,9 @@ pub fn alert_for(reason: Reason, version: Option<u16>) -> Option<Alert> {
     Some(Alert { description, record: [RECORD_TYPE, MAJOR, minor, 0, 2, FATAL, description] })
 }
 
-/// The standard name of an alert description (IANA TLS Alerts), or `unknown`.
-pub fn alert_name(description: u8) -> &'static str {
-    match description {
+/// The standard name of an alert description (IANA TLS Alerts), where it has one.
+pub fn alert_name(description: u8) -> Option<&'static str> {
+    Some(match description {
         0 => "close_notify",
         10 => "unexpected_message",
         20 => "bad_record_mac",
@@ -68,8 +68,8 @@ pub fn alert_name(description: u8) -> &'static str {
         117 => "general_error",
         120 => "no_application_protocol",
         121 => "ech_required",
-        _ => "unknown",
-    }
+        _ => return None,
+    })
 }
 
 /// Names are wrong (112), the hello cannot be read (40), or the site does not let it pass (49).
@@ -132,7 +132,7 @@ mod tests {
             let alert = alert_for(Reason::NameNotAllowed, Some(legacy)).expect("an alert");
             assert_eq!(alert.record, [21, 3, minor, 0, 2, 2, 49]);
         }
-        assert_eq!(alert_name(112), "unrecognized_name");
-        assert_eq!(alert_name(255), "unknown");
+        assert_eq!(alert_name(112), Some("unrecognized_name"));
+        assert_eq!(alert_name(255), None);
     }
 }

@@ -57,11 +57,6 @@ impl<'a> ClientHello<'a> {
         self.extensions.iter().filter(|kind| **kind == SERVER_NAME).count()
     }
 
-    /// The cipher suites, GREASE left out.
-    pub(super) fn ciphers(&self) -> Vec<u16> {
-        numbers(self.ciphers).into_iter().flatten().filter(|value| !is_grease(*value)).collect()
-    }
-
     /// What the hello says beside its name; the counts of the stream are left at zero.
     pub(super) fn facts(&self) -> HelloFacts {
         let mut notes = Vec::new();
@@ -77,9 +72,10 @@ impl<'a> ClientHello<'a> {
             }
         }
         let highest = versions.iter().copied().max().unwrap_or(self.legacy_version);
+        let ciphers = self.ciphers();
         let ja4 = ja4::fingerprint(&Fingerprinted {
             version: highest,
-            ciphers: numbers(self.ciphers).into_iter().flatten().collect(),
+            ciphers: &ciphers,
             extensions: self.extensions.clone(),
             alpn: alpn.first().copied(),
             signature_algorithms,
@@ -92,6 +88,7 @@ impl<'a> ClientHello<'a> {
             alpn: alpn.into_iter().take(KEPT_ALPN).map(Box::from).collect(),
             ech: self.extensions.contains(&ECH),
             versions,
+            ciphers,
             ja4,
             notes,
             ..HelloFacts::default()
@@ -143,6 +140,13 @@ impl<'a> ClientHello<'a> {
         twice.map_or(Ok(()), |kind| {
             Err(Fault::malformed(format!("the extension 0x{kind:04x} comes twice")))
         })
+    }
+
+    fn ciphers(&self) -> Vec<u16> {
+        let mut ciphers = Vec::with_capacity(self.ciphers.len() / 2);
+        let offered = numbers(self.ciphers).into_iter().flatten();
+        ciphers.extend(offered.filter(|value| !is_grease(*value)));
+        ciphers
     }
 
     fn versions(&self, notes: &mut Vec<String>) -> Vec<u16> {

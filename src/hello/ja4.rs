@@ -15,7 +15,7 @@ use super::client_hello::{ALPN, SERVER_NAME, is_grease};
 #[derive(Clone, Debug)]
 pub(super) struct Fingerprinted<'a> {
     pub(super) version: u16,
-    pub(super) ciphers: Vec<u16>,
+    pub(super) ciphers: &'a [u16],
     /// Types, in the client's order.
     pub(super) extensions: Vec<u16>,
     /// The first protocol name offered.
@@ -26,7 +26,7 @@ pub(super) struct Fingerprinted<'a> {
 
 /// The three parts, joined by `_`.
 pub(super) fn fingerprint(hello: &Fingerprinted<'_>) -> String {
-    let ciphers = sorted(&hello.ciphers);
+    let ciphers = sorted(hello.ciphers);
     let mut extensions = sorted(&hello.extensions);
     let named = if extensions.contains(&SERVER_NAME) { 'd' } else { 'i' };
     let offered = extensions.len();
@@ -147,15 +147,16 @@ mod tests {
 
     #[test]
     fn counts_stop_at_99_and_empty_lists_are_zeros() {
+        let many: Vec<u16> = (0..120).collect();
         let mut hello = Fingerprinted {
             version: 0x0300,
-            ciphers: (0..120).collect(),
+            ciphers: &many,
             extensions: (1..=100).collect(),
             alpn: None,
             signature_algorithms: Vec::new(),
         };
         assert!(fingerprint(&hello).starts_with("ts3i999900_"));
-        hello.ciphers = vec![0x1a1a];
+        hello.ciphers = &[0x1a1a];
         hello.extensions.clear();
         hello.version = 0x7f1c;
         assert_eq!(fingerprint(&hello), "t00i000000_000000000000_000000000000");

@@ -17,6 +17,7 @@
 //! JA4 for TLS clients is by FoxIO, used under the BSD 3-Clause License; see the file NOTICE.
 
 pub mod alert;
+mod cipher;
 mod client_hello;
 mod fault;
 pub mod input;
@@ -29,6 +30,7 @@ mod sni;
 mod take;
 mod version;
 
+pub use self::cipher::cipher_name;
 pub use self::report::report;
 pub use self::version::version_name;
 
@@ -45,6 +47,8 @@ pub struct HelloFacts {
     pub legacy_version: u16,
     /// The `supported_versions` extension in the client's order, GREASE left out; empty when absent.
     pub versions: Vec<u16>,
+    /// The cipher suites in the client's order, GREASE left out.
+    pub ciphers: Vec<u16>,
     /// ALPN protocol names (RFC 7301) in the client's order.
     pub alpn: Vec<Box<[u8]>>,
     /// An `encrypted_client_hello` extension is present.
@@ -176,16 +180,6 @@ impl HelloReader {
     /// without a readable hello is framed with.
     pub fn record_version(&self) -> Option<u16> {
         opening::record_version(&self.raw)
-    }
-
-    /// The cipher suites of a hello that is complete, in the client's order, GREASE left out; empty
-    /// where there is none.
-    ///
-    /// Reads the bytes anew: for people who ask why, not for the path of a flow.
-    pub fn ciphers(&self) -> Vec<u16> {
-        let Ok(Some(whole)) = Records::default().advance(&self.raw) else { return Vec::new() };
-        let body = records::body(&self.raw, whole);
-        ClientHello::read(&body).map(|hello| hello.ciphers()).unwrap_or_default()
     }
 
     /// Every byte pushed so far.

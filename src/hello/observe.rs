@@ -3,7 +3,8 @@
 //! An [`Observer`] looks at the first bytes of one direction and notes the ServerHello's version and
 //! cipher suite, and a plaintext alert: they answer why a device that was let through still cannot
 //! connect. Nothing is decided by them; the destination is fixed before the first of these bytes. It
-//! stops when the rest is encrypted or after [`BUDGET`] bytes, and what it cannot read it leaves.
+//! stops when the rest is encrypted or after [`BUDGET`] bytes, and what it cannot read it leaves. Only
+//! the current ServerHello or alert is kept, and no more of it than [`LONGEST_HELLO`] bytes.
 
 use super::take::Take;
 
@@ -120,13 +121,18 @@ impl Observer {
         if major != 3 || !fits {
             self.watch = Watch::Done;
         }
+        if kind == ALERT {
+            // In the middle of a message it is the end of that message (RFC 8446 section 5.1).
+            self.message.clear();
+        }
     }
 
     fn content(&mut self, kind: u8, bytes: &[u8]) {
         if kind == HANDSHAKE && (self.direction == Direction::Device || self.answered) {
             return;
         }
-        self.message.extend_from_slice(bytes);
+        let room = (LONGEST_HELLO + 4).saturating_sub(self.message.len());
+        self.message.extend(bytes.iter().take(room));
         if kind == HANDSHAKE {
             self.server_hello();
         } else if let [level, description] = *self.message.as_slice() {
@@ -143,7 +149,7 @@ impl Observer {
         let mut take = Take::new(&self.message);
         let Some([kind, high, middle, low]) = take.bytes(4) else { return };
         let length = usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low);
-        if *kind != SERVER_HELLO || length > BUDGET {
+        if *kind != SERVER_HELLO || length > LONGEST_HELLO {
             self.watch = Watch::Done;
             return;
         }
@@ -209,9 +215,11 @@ fn selected_version(mut take: Take<'_>) -> Option<u16> {
     }
 }
 
-/// Bytes of a direction that are looked at: enough for any ServerHello, little enough to be nothing
-/// beside the relay.
-const BUDGET: usize = 2048;
+/// Bytes of a direction that are looked at. Behind the ServerHello of TLS 1.2 come the certificates of
+/// both sides, and only then the endpoint's alert about the device's: enough for those.
+const BUDGET: usize = 128 * 1024;
+/// Bytes of a ServerHello behind its four bytes of header; far more than any has.
+const LONGEST_HELLO: usize = 2048;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const SERVER_HELLO: u8 = 2;
@@ -256,6 +264,12 @@ mod tests {
         let slow_watch = stream.iter().map(|byte| slow.push(&[*byte])).last();
         assert_eq!(slow.seen(), observer.seen(), "byte by byte is the same");
         assert_eq!(slow_watch.unwrap_or(Watch::More), watch);
+        for cut in 0..stream.len().min(2_000) {
+            let (head, tail) = stream.split_at(cut);
+            let mut cut_once = Observer::new(direction);
+            cut_once.push(head);
+            assert_eq!((cut_once.push(tail), cut_once.seen()), (watch, observer.seen()), "{cut}");
+        }
         (observer.seen(), watch)
     }
 
@@ -308,6 +322,15 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_in_the_middle_of_a_message_ends_the_message() {
+        let message = server_hello(0x0303, 0xc02f, [7; 32], &[]);
+        let stream = [record(HANDSHAKE, &message[..20]), record(ALERT, &[2, 80])].concat();
+        let (seen, watch) = whole(Direction::Server, &stream);
+        assert_eq!(seen.alert, Some(SeenAlert { level: 2, description: 80 }));
+        assert_eq!((seen.version, watch), (None, Watch::Done));
+    }
+
+    #[test]
     fn the_device_is_watched_until_it_encrypts() {
         let flight = record(HANDSHAKE, &[16; 70]);
         assert_eq!(whole(Direction::Device, &flight), (Seen::default(), Watch::More));
@@ -320,6 +343,10 @@ mod tests {
     #[test]
     fn it_ends_with_the_budget_and_with_what_is_not_tls() {
         let mut stream = record(HANDSHAKE, &server_hello(0x0303, 0xc02f, [7; 32], &[]));
+        for _ in 0..BUDGET / 4000 {
+            stream.extend(record(HANDSHAKE, &[11; 4000]));
+        }
+        assert_eq!(whole(Direction::Server, &stream).1, Watch::More);
         stream.extend(record(HANDSHAKE, &[11; 4000]));
         assert_eq!(whole(Direction::Server, &stream).1, Watch::Done);
         assert_eq!(whole(Direction::Server, b"SSH-2.0-x").1, Watch::Done);

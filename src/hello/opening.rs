@@ -82,7 +82,7 @@ fn sslv2(first: &[u8]) -> Sslv2 {
 fn early_alert(first: &[u8]) -> String {
     match first {
         [_, _, _, 0, 2, _, description, ..] => {
-            let name = alert_name(*description);
+            let name = alert_name(*description).unwrap_or("unknown");
             format!("the device sent a TLS alert instead of a ClientHello: {name} ({description})")
         }
         _ => "the device sent a TLS alert instead of a ClientHello".into(),

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Hello, HelloFacts, Refusal, version_name};
+use super::{Hello, HelloFacts, Refusal, cipher_name, version_name};
 
 /// The document for one hello: `name` is set when it was read, `reason` when it was refused.
 pub fn report(answer: Result<&Hello, &Refusal>) -> Value {
@@ -26,6 +26,9 @@ pub fn report(answer: Result<&Hello, &Refusal>) -> Value {
         "legacy_version": facts.map(|facts| version_name(facts.legacy_version)),
         "versions": or_empty(|facts| {
             facts.versions.iter().map(|version| version_name(*version).into_owned()).collect()
+        }),
+        "ciphers": or_empty(|facts| {
+            facts.ciphers.iter().map(|cipher| cipher_name(*cipher).into_owned()).collect()
         }),
         "alpn": or_empty(|facts| {
             facts.alpn.iter().map(|name| name.escape_ascii().to_string()).collect()
@@ -53,6 +56,7 @@ mod tests {
         let facts = HelloFacts {
             legacy_version: 0x0303,
             versions: vec![0x0304, 0x7f1c],
+            ciphers: vec![0x1301, 0xfefe],
             alpn: vec![Box::from(&b"h2"[..]), Box::from(&b"\xff\n"[..])],
             ech: true,
             ja4: "t13d".into(),
@@ -68,7 +72,8 @@ mod tests {
             json!({
                 "name": "device.example.com", "reason": null, "sentence": null, "remedy": null,
                 "detail": null, "first_bytes": null, "legacy_version": "TLS 1.2",
-                "versions": ["TLS 1.3", "0x7f1c"], "alpn": ["h2", r"\xff\n"], "ech": true,
+                "versions": ["TLS 1.3", "0x7f1c"],
+                "ciphers": ["TLS_AES_128_GCM_SHA256", "0xfefe"], "alpn": ["h2", r"\xff\n"], "ech": true,
                 "ja4": "t13d", "records": 1, "bytes": 200, "trailing_bytes": 3,
                 "notes": ["a note"],
             })

@@ -8,18 +8,18 @@ use serde::Serialize;
 use super::catalogue::{self, Kind};
 use super::devices::Who;
 use super::names::Admission;
-use super::refusal::list_ports;
-use super::{Asking, Denial, Policy};
+use super::refusal::{bound_to, list_ports};
+use super::{Asking, Policy};
 use crate::name::ServerName;
 
 /// One step of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// `device`, `rule`, `name`, `catalogue`, `port` or `grant`, in this order.
+    /// `device`, `rule`, `name`, `catalogue`, `tls`, `port` or `grant`, in this order.
     pub step: &'static str,
     /// Whether the step let the flow pass; `None` where it decides nothing.
     pub ok: Option<bool>,
-    /// What was found, in one sentence or two.
+    /// What was found, in one sentence or two; never what to do about it.
     pub fact: String,
 }
 
@@ -43,7 +43,7 @@ impl Policy {
             }
         };
         steps.push(self.name_step(&name));
-        steps.push(catalogue_step(&name));
+        steps.extend([catalogue_step(&name), tls_step(&name)]);
         steps.push(self.port_step(asking, &who, &name, port));
         steps.push(self.grant_step(asking, &name, port));
         steps
@@ -62,7 +62,7 @@ impl Policy {
                 let what = if ids.is_empty() { "nothing".to_owned() } else { ids.join(", ") };
                 (true, format!("Rule \"{}\" allows {what}.", standing.rule))
             }
-            Err(denial) => (false, says(&denial)),
+            Err(denial) => (false, denial.reason.sentence().to_owned()),
         };
         Step::new("rule", Some(ok), fact)
     }
@@ -115,7 +115,8 @@ impl Policy {
                 Step::new("grant", Some(true), fact)
             }
             Err(denial) => {
-                Step::new("grant", Some(false), format!("{}: {}", denial.reason, says(&denial)))
+                let fact = format!("{}: {}", denial.reason, denial.reason.sentence());
+                Step::new("grant", Some(false), fact)
             }
         }
     }
@@ -134,7 +135,9 @@ fn device_step(asking: Asking, who: &Who<'_>) -> Step {
         Who::Unlisted => (None, format!("{from} has no [[device]] entry.")),
         Who::Outside => (Some(false), format!("{from} is outside devices.networks.")),
         Who::Contradiction(device, _) => {
-            (Some(false), format!("{from} fits only half of device \"{}\".", device.name))
+            let (name, bound) = (&device.name, bound_to(device));
+            let fact = format!("{from} fits only half of device \"{name}\", bound to{bound}.");
+            (Some(false), fact)
         }
     };
     Step::new("device", ok, fact)
@@ -154,7 +157,8 @@ fn catalogue_step(name: &ServerName) -> Step {
     Step::new("catalogue", None, fact)
 }
 
-fn says(denial: &Denial) -> String {
-    let remedy = denial.remedy.as_deref().unwrap_or(denial.reason.remedy());
-    format!("{} {remedy}", denial.reason.sentence())
+/// What the endpoint demands of the device's TLS; what the device offers only its hello tells.
+fn tls_step(name: &ServerName) -> Step {
+    let fact = catalogue::classify(name).map(|known| known.demand());
+    Step::new("tls", None, fact.unwrap_or_else(|| "What it accepts is not known here.".to_owned()))
 }

@@ -102,6 +102,8 @@ pub struct Denial {
     pub remedy: Option<String>,
     /// The rule that refused it, for records.
     pub rule: Arc<str>,
+    /// The `[endpoint.*]` table that has the name, where one has it.
+    pub endpoint: Option<Arc<str>>,
     /// The service the name belongs to, where the catalogue knows it.
     pub service: Option<Arc<str>>,
 }

@@ -55,6 +55,7 @@ impl SiteFacts {
                 reason: Reason::NameNotAllowed,
                 remedy: None,
                 rule: Arc::from("no endpoint"),
+                endpoint: None,
                 service: None,
             };
         };
@@ -64,6 +65,7 @@ impl SiteFacts {
             reason,
             remedy: Some(remedy),
             rule: Arc::from(format!("catalogue {}", known.row)),
+            endpoint: None,
             service: Some(Arc::from(service)),
         }
     }
@@ -169,6 +171,7 @@ pub(super) fn port(names: &Names, name: &ServerName, first: &Rule, port: u16) ->
         reason: Reason::PortNotAllowed,
         remedy: Some(remedy),
         rule: Arc::from(format!("endpoint {id}")),
+        endpoint: Some(Arc::clone(id)),
         service: Some(Arc::clone(&first.endpoint.service)),
     }
 }
@@ -184,6 +187,7 @@ pub(super) fn permission(rule: &Rule, by: &Arc<str>, device: Option<&str>) -> De
         reason: Reason::DeviceNotAllowed,
         remedy: Some(remedy),
         rule: Arc::clone(by),
+        endpoint: Some(Arc::clone(id)),
         service: Some(Arc::clone(&rule.endpoint.service)),
     }
 }
@@ -192,13 +196,7 @@ pub(super) fn permission(rule: &Rule, by: &Arc<str>, device: Option<&str>) -> De
 pub(super) fn contradiction(asking: Asking, device: &Device, what: Contradiction) -> Denial {
     let address = asking.address.to_canonical();
     let name = &device.name;
-    let mut remedy = format!("Device \"{name}\" is bound to");
-    if let Some(mac) = device.mac {
-        let _ = write!(remedy, " MAC {mac}");
-    }
-    if let Some(net) = device.address {
-        let _ = write!(remedy, " at {}", show_net(net));
-    }
+    let mut remedy = format!("Device \"{name}\" is bound to{}", bound_to(device));
     let _ = match (what, asking.mac) {
         (Contradiction::Address, _) => write!(
             remedy,
@@ -220,8 +218,21 @@ pub(super) fn contradiction(asking: Asking, device: &Device, what: Contradiction
         reason: Reason::DeviceNotAllowed,
         remedy: Some(remedy),
         rule: Arc::clone(&device.rule),
+        endpoint: None,
         service: None,
     }
+}
+
+/// ` MAC 00:00:5e:00:53:03 at 10.10.3.7`, as far as the entry says it.
+pub(super) fn bound_to(device: &Device) -> String {
+    let mut text = String::new();
+    if let Some(mac) = device.mac {
+        let _ = write!(text, " MAC {mac}");
+    }
+    if let Some(net) = device.address {
+        let _ = write!(text, " at {}", show_net(net));
+    }
+    text
 }
 
 /// Refuses a device without an entry where those are allowed nothing.
@@ -230,6 +241,7 @@ pub(super) fn unknown() -> Denial {
         reason: Reason::DeviceUnknown,
         remedy: None,
         rule: Arc::from("policy.default"),
+        endpoint: None,
         service: None,
     }
 }
@@ -245,6 +257,7 @@ pub(super) fn outside(asking: Asking) -> Denial {
         reason: Reason::DeviceUnknown,
         remedy: Some(remedy),
         rule: Arc::from("devices.networks"),
+        endpoint: None,
         service: None,
     }
 }

@@ -43,6 +43,7 @@ pub(crate) fn hello() -> HelloFacts {
     HelloFacts {
         legacy_version: 0x0303,
         versions: vec![0x0304, 0x0303],
+        ciphers: vec![0x1301, 0xc02f],
         alpn: vec![Box::from(&b"h2"[..]), Box::from(&b"a\n\xff"[..])],
         ech: false,
         ja4: "t13d1715h2_5b57614c22b0_3d5424432f57".to_owned(),

@@ -75,6 +75,7 @@ fn a_document_has_every_field() {
         "reason",
         "legacy_version",
         "versions",
+        "ciphers",
         "alpn",
         "ech",
         "ja4",

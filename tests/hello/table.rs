@@ -40,6 +40,7 @@ fn a_tls13_hello_is_read_with_its_facts() {
     let expected = HelloFacts {
         legacy_version: 0x0303,
         versions: vec![0x0304, 0x0303],
+        ciphers: vec![0x1301, 0x1302, 0xc02f],
         alpn: vec![Box::from(&b"x-amzn-mqtt-ca"[..]), Box::from(&b"http/1.1"[..])],
         ech: false,
         ja4: facts.ja4.clone(),

@@ -72,8 +72,6 @@ pub struct Examined {
 pub struct Found {
     /// What the reader says.
     pub answer: Result<Hello, Refusal>,
-    /// The cipher suites offered, where the hello could be read.
-    pub ciphers: Vec<u16>,
     /// Client and server, where the input is a capture.
     pub between: Option<(SocketAddr, SocketAddr)>,
     /// What the capture lacks of this stream, one sentence each.
@@ -103,8 +101,8 @@ pub fn examine(bytes: &[u8]) -> Result<Examined, InputError> {
     if let Some(inner) = capture::recognise(&bytes) {
         return captured(&bytes, inner);
     }
-    let (answer, ciphers) = read(std::iter::once(&*bytes));
-    let found = vec![Found { answer, ciphers, between: None, remarks: Vec::new() }];
+    let answer = read(std::iter::once(&*bytes));
+    let found = vec![Found { answer, between: None, remarks: Vec::new() }];
     Ok(Examined { format, found, remarks: Vec::new() })
 }
 
@@ -115,10 +113,10 @@ fn captured(bytes: &[u8], format: Format) -> Result<Examined, InputError> {
     let found: Vec<Found> = streams
         .into_iter()
         .map(|stream| {
-            let (answer, ciphers) = read(stream.pieces.iter().copied());
+            let answer = read(stream.pieces.iter().copied());
             let between = Some((stream.client, stream.server));
             let remarks = if answer.is_ok() { Vec::new() } else { stream.remarks };
-            Found { answer, ciphers, between, remarks }
+            Found { answer, between, remarks }
         })
         .collect();
     if found.is_empty() {
@@ -132,19 +130,16 @@ fn captured(bytes: &[u8], format: Format) -> Result<Examined, InputError> {
 }
 
 /// Pushes pieces until there is an answer. Bytes that end too early were cut off.
-fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Result<Hello, Refusal>, Vec<u16>) {
+fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Hello, Refusal> {
     let mut reader = HelloReader::new();
     for piece in pieces {
         match reader.push(piece) {
             Progress::Incomplete => {}
-            Progress::Hello(hello) => return (Ok(hello), reader.ciphers()),
-            Progress::Refused(refusal) => {
-                let ciphers = if refusal.facts.is_some() { reader.ciphers() } else { Vec::new() };
-                return (Err(refusal), ciphers);
-            }
+            Progress::Hello(hello) => return Ok(hello),
+            Progress::Refused(refusal) => return Err(refusal),
         }
     }
-    (Err(reader.stop(Stopped::Closed)), Vec::new())
+    Err(reader.stop(Stopped::Closed))
 }
 
 impl fmt::Display for Format {

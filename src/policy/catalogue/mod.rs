@@ -7,6 +7,7 @@
 //!
 //! A classification never allows anything: it only explains a refusal.
 
+mod demand;
 mod partition;
 mod pattern;
 mod public;
@@ -15,6 +16,7 @@ mod services;
 use crate::config::Service;
 use crate::name::ServerName;
 
+pub use demand::{Objection, objections};
 pub(crate) use partition::Partition;
 pub(super) use pattern::Blanks;
 use pattern::{Located, Matched};
@@ -46,6 +48,8 @@ pub struct Classified<'n> {
     /// The ALPN protocol names its clients offer; informational, never judged: clients of one
     /// service offer those of another.
     pub alpn: &'static [&'static str],
+    /// The TLS versions the service accepts, in ascending order.
+    pub tls: &'static [u16],
     /// What to do instead, for names that no table of the catalogue's own can allow.
     pub remedy: Option<&'static str>,
 }
@@ -82,6 +86,7 @@ pub fn classify(name: &ServerName) -> Option<Classified<'_>> {
             endpoint_service: row.endpoint_service(&found),
             ports: row.ports,
             alpn: row.alpn,
+            tls: row.tls,
             remedy: match row.access {
                 Access::Table(_) => None,
                 Access::OwnEndpoint(remedy) | Access::PublicOnly(remedy) => Some(remedy),
@@ -123,6 +128,8 @@ pub(super) struct Row {
     pub(super) endpoint_cn: Option<&'static str>,
     pub(super) ports: &'static [u16],
     pub(super) alpn: &'static [&'static str],
+    /// TLS versions, in ascending order.
+    pub(super) tls: &'static [u16],
     /// Partitions in which the row holds.
     pub(super) partitions: &'static [Partition],
     pub(super) forms: &'static [Form],

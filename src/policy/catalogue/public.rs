@@ -1,5 +1,6 @@
 //! Names that no `[endpoint.*]` table of the catalogue can allow, each with what to do instead.
 
+use super::demand::SINCE_TLS12;
 use super::{Access, Form, Partition, Regions, Row, Usage};
 
 /// Names behind a VPC endpoint of their own, for which there is no table.
@@ -287,6 +288,7 @@ const fn public(
         endpoint_cn: None,
         ports: &[443],
         alpn: &[],
+        tls: SINCE_TLS12,
         partitions: Partition::ALL,
         forms,
     }

@@ -1,5 +1,6 @@
 //! The services that have an `[endpoint.*]` table.
 
+use super::demand::{SINCE_TLS12, TLS12_ONLY};
 use super::{Access, Form, Partition, Regions, Row, Table, Usage};
 use crate::config::Service;
 
@@ -78,6 +79,7 @@ pub(super) const SERVICES: &[Row] = &[
     // Before S3: the layers lie in a bucket of AWS's, which S3's endpoint serves.
     Row {
         key: LAYERS,
+        tls: TLS12_ONLY,
         forms: &[
             Form::new(Always, "prod-{r}-starport-layer-bucket.s3.{r}.{main}"),
             Form::new(Always, "prod-{r}-starport-layer-bucket.s3.dualstack.{r}.{main}"),
@@ -104,6 +106,7 @@ pub(super) const SERVICES: &[Row] = &[
         ..table(Service::Ecr, "ecr", "Amazon ECR registry", "com.amazonaws.{r}.ecr.dkr")
     },
     Row {
+        tls: TLS12_ONLY,
         forms: &[
             Form::new(PathStyle, "s3.{r}.{main}"),
             Form::new(PathStyle, "s3.dualstack.{r}.{main}"),
@@ -161,6 +164,7 @@ const fn table(
         endpoint_cn: None,
         ports: &[443],
         alpn: &["http/1.1"],
+        tls: SINCE_TLS12,
         partitions: Partition::ALL,
         forms: &[],
     }

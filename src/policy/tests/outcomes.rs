@@ -29,6 +29,7 @@ fn a_device_may_use_what_its_entry_allows_and_nothing_else() {
     assert_eq!(denial.reason, Reason::DeviceNotAllowed);
     assert_eq!(&*denial.rule, "device press-3");
     assert!(denial.remedy.expect("a remedy").contains("\"iot-credentials\" to `allow`"));
+    assert_eq!(denial.endpoint.as_deref(), Some("iot-credentials"));
     assert_eq!(denial.service.as_deref(), Some("com.amazonaws.eu-central-1.iot.credentials"));
     assert_eq!(
         reason(&self::press(), "10.10.3.8", "", IOT, 443),
@@ -148,6 +149,7 @@ fn an_allowed_flow_is_explained_from_device_to_grant() {
         ("rule", yes),
         ("name", yes),
         ("catalogue", none),
+        ("tls", none),
         ("port", yes),
         ("grant", yes),
     ];
@@ -157,6 +159,7 @@ fn an_allowed_flow_is_explained_from_device_to_grant() {
         "\"device press-3\" allows iot-data.",
         "[endpoint.iot-data]",
         "com.amazonaws.eu-central-1.iot.data",
+        "AWS IoT data accepts TLS 1.2 and TLS 1.3 only.",
         "443, 8443 and 8883; asked for is 8883",
         "must lie in 10.20.0.0/16",
     ]) {
@@ -177,12 +180,13 @@ fn a_refused_flow_is_explained_to_the_end() {
             ("rule", yes),
             ("name", no),
             ("catalogue", none),
+            ("tls", none),
             ("port", none),
             ("grant", no)
         ]
     );
-    assert!(public[5].fact.starts_with("name_public_only: "), "{}", public[5].fact);
-    assert!(public[5].fact.contains("iotdata"));
+    assert!(public[6].fact.starts_with("name_public_only: "), "{}", public[6].fact);
+    assert!(!public[6].fact.contains("iotdata"), "what to do is no fact");
 
     let spoofed = steps(&site, "10.10.3.7", MAC_B, IOT, 1);
     assert_eq!(
@@ -192,10 +196,12 @@ fn a_refused_flow_is_explained_to_the_end() {
             ("rule", no),
             ("name", yes),
             ("catalogue", none),
+            ("tls", none),
             ("port", no),
             ("grant", no)
         ]
     );
+    assert!(spoofed[0].fact.contains("bound to MAC 00:1b:1b:00:00:0a at 10.10.3.7"));
     let malformed = steps(&site, "10.10.9.9", "", "a..b", 443);
     assert_eq!(oks(&malformed), [("device", none), ("rule", yes), ("name", no)]);
     assert!(malformed[2].fact.contains("empty label"), "{}", malformed[2].fact);

@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::config::{InterfaceName, MacAddr};
 use crate::reason::Reason;
 
@@ -43,6 +45,48 @@ pub struct LearntFacts {
     pub reason: Reason,
     /// What to do about it, where it is better than the reason's own remedy.
     pub remedy: Option<String>,
+}
+
+/// What is known before about how the endpoint will take a hello.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NoteFacts {
+    /// A stable word for it.
+    pub code: &'static str,
+    /// The same for people.
+    pub sentence: String,
+}
+
+/// What the plaintext part of the handshake between device and endpoint said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandshakeFacts {
+    /// The version that the endpoint chose.
+    pub version: Option<u16>,
+    /// The cipher suite that it chose (IANA TLS Cipher Suites).
+    pub cipher: Option<u16>,
+    /// The alert that ended it, or the last warning.
+    pub alert: Option<AlertFacts>,
+}
+
+/// A TLS alert (RFC 8446 section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlertFacts {
+    /// Who sent it.
+    pub from: AlertFrom,
+    /// 1 is a warning, everything else is fatal.
+    pub level: u8,
+    /// The description, for example 48 for `unknown_ca`.
+    pub description: u8,
+}
+
+/// Who sent an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlertFrom {
+    /// `device`
+    Device,
+    /// `endpoint`
+    Endpoint,
+    /// `gate`: the box itself, to a device that it refuses.
+    Gate,
 }
 
 /// What private resolution said.

@@ -3,7 +3,7 @@
 //! Everything but the record's place in the chain is serialised here, on the flow's own thread, so
 //! that the writer only hashes and writes.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -19,9 +19,10 @@ use super::event::Event;
 use super::inbox::{Entry, Part, Shared};
 use super::kind;
 use super::record::{self, Record};
+use super::tls::{MAX_LIST, TlsPart};
 use super::{
-    AuditUnavailable, DeviceFacts, DialFacts, DnsFacts, FlowEnd, Handle, LearntFacts, RuleFacts,
-    TrafficFacts, clock,
+    AuditUnavailable, DeviceFacts, DialFacts, DnsFacts, FlowEnd, Handle, HandshakeFacts,
+    LearntFacts, NoteFacts, RuleFacts, TrafficFacts, clock,
 };
 use crate::config::MacAddr;
 use crate::hello::HelloFacts;
@@ -54,7 +55,7 @@ impl Slot {
             community,
             device,
             dialled,
-            hello: None,
+            tls: TlsPart::default(),
             first_bytes: String::new(),
             rule: None,
             learnt: None,
@@ -90,7 +91,7 @@ pub struct FlowRecord {
     community: String,
     device: DeviceFacts,
     dialled: SocketAddr,
-    hello: Option<HelloPart>,
+    tls: TlsPart,
     first_bytes: String,
     rule: Option<RuleFacts>,
     learnt: Option<LearntFacts>,
@@ -106,17 +107,6 @@ enum State {
     /// The Open is queued; whether it became durable is the writer's business.
     Opened,
     Ended,
-}
-
-/// What is kept of the hello.
-#[derive(Debug)]
-struct HelloPart {
-    name: Option<ServerName>,
-    version: String,
-    alpn: Vec<String>,
-    ech: bool,
-    ja4: String,
-    notes: Vec<String>,
 }
 
 impl FlowRecord {
@@ -138,15 +128,17 @@ impl FlowRecord {
 
     /// Adds what the hello said.
     pub fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts) {
-        let alpn = facts.alpn.iter().take(MAX_LIST);
-        self.hello = Some(HelloPart {
-            name: name.cloned(),
-            version: version_text(facts.highest_version()),
-            alpn: alpn.map(|protocol| protocol.escape_ascii().to_string()).collect(),
-            ech: facts.ech,
-            ja4: facts.ja4.clone(),
-            notes: facts.notes.iter().take(MAX_LIST).cloned().collect(),
-        });
+        self.tls.set_hello(name, facts);
+    }
+
+    /// Adds what the endpoint will have against the hello.
+    pub fn set_outlook(&mut self, notes: Vec<NoteFacts>) {
+        self.tls.outlook = notes.into();
+    }
+
+    /// Adds what the plaintext part of the handshake with the endpoint said.
+    pub fn set_handshake(&mut self, handshake: HandshakeFacts) {
+        self.tls.handshake = handshake;
     }
 
     /// Adds the first bytes of what was not TLS, at most 16.
@@ -313,8 +305,8 @@ impl FlowRecord {
                 zone: None,
             }),
             traffic: event.traffic.map(traffic),
-            tls: self.hello.as_ref().map(|hello| tls(hello, event.alert)),
-            ja4_fingerprint_list: self.fingerprint(),
+            tls: self.tls.object(event),
+            ja4_fingerprint_list: self.tls.fingerprint(),
             device: record::Device::new(&shared.site, &shared.region),
             unmapped: record::Unmapped { egress: self.egress(event) },
         })
@@ -333,9 +325,8 @@ impl FlowRecord {
     }
 
     fn destination(&self) -> record::DstEndpoint<'_> {
-        let name = self.hello.as_ref().and_then(|hello| hello.name.as_ref());
         record::DstEndpoint {
-            hostname: name.map(ServerName::as_str),
+            hostname: self.tls.name().map(ServerName::as_str),
             ip: self.dialled.ip().to_canonical(),
             port: self.dialled.port(),
             svc_name: self.rule.as_ref().and_then(|rule| rule.service.as_deref()),
@@ -348,19 +339,11 @@ impl FlowRecord {
         }
     }
 
-    fn fingerprint(&self) -> Option<[record::Fingerprint<'_>; 1]> {
-        let ja4 = self.hello.as_ref().map(|hello| hello.ja4.as_str());
-        ja4.filter(|ja4| !ja4.is_empty()).map(|value| {
-            [record::Fingerprint { type_id: kind::FINGERPRINT_JA4, kind: "JA4", value }]
-        })
-    }
-
     fn egress<'a>(&'a self, event: &Event<'a>) -> record::Egress<'a> {
-        let hello = self.hello.as_ref();
         let dialled = self.dialled.ip().to_canonical();
         let dns = self.dns.as_ref();
         let addresses = |dns: &'a DnsFacts| dns.addresses.get(..MAX_LIST).unwrap_or(&dns.addresses);
-        record::Egress {
+        let mut egress = record::Egress {
             v: kind::EGRESS_VERSION,
             reason: event.reason.map(Reason::code),
             stage: event.reason.map(|reason| reason.stage().as_str()),
@@ -368,13 +351,9 @@ impl FlowRecord {
             remedy: event.remedy.or(event.reason.map(Reason::remedy)),
             identity: Some(self.device.identity),
             endpoint: self.rule.as_ref().and_then(|rule| rule.endpoint.as_deref()),
-            tls_version_from: hello.map(|_| "client_hello_offer"),
-            ech: hello.map(|hello| hello.ech),
-            notes: hello.map(|hello| &*hello.notes).filter(|notes| !notes.is_empty()),
             ja4_new: self.ja4_new.then_some(true),
             would_refuse: self.learnt.as_ref().map(|learnt| learnt.reason.code()),
             first_bytes: Some(self.first_bytes.as_str()).filter(|bytes| !bytes.is_empty()),
-            alert: event.alert.filter(|_| hello.is_none()),
             dns: dns.map(|dns| record::DnsPart {
                 resolver: dns.resolver,
                 ttl: dns.ttl,
@@ -387,7 +366,10 @@ impl FlowRecord {
             conn_state: event.state,
             spliced: event.traffic.map(|traffic| traffic.spliced),
             mono_ns: clock::mono_ns(),
-        }
+            ..record::Egress::default()
+        };
+        self.tls.add_to(&mut egress, event);
+        egress
     }
 
     /// Zeek's history letters, of what the gate itself saw: the device's handshake with it, data
@@ -395,7 +377,7 @@ impl FlowRecord {
     fn flag_history(&self, event: &Event<'_>) -> String {
         let mut flags = String::from("ShA");
         let traffic = event.traffic.unwrap_or_default();
-        if self.hello.is_some() || !self.first_bytes.is_empty() || traffic.up > 0 {
+        if self.tls.heard() || !self.first_bytes.is_empty() || traffic.up > 0 {
             flags.push('D');
         }
         if traffic.down > 0 || event.alert.is_some() {
@@ -449,41 +431,9 @@ fn firewall_rule(rule: &RuleFacts) -> record::FirewallRule<'_> {
     record::FirewallRule { uid: &rule.rule, name: &rule.rule, kind, match_location: "tls.sni" }
 }
 
-fn tls(hello: &HelloPart, alert: Option<u8>) -> record::Tls<'_> {
-    record::Tls {
-        version: &hello.version,
-        sni: hello.name.as_ref().map(ServerName::as_str),
-        alert,
-        tls_extension_list: (!hello.alpn.is_empty()).then(|| {
-            [record::TlsExtension {
-                type_id: kind::EXTENSION_ALPN,
-                kind: "application_layer_protocol_negotiation",
-                data: &hello.alpn,
-            }]
-        }),
-    }
-}
-
 fn traffic(facts: TrafficFacts) -> record::Traffic {
     let bytes = facts.up.saturating_add(facts.down);
     record::Traffic { bytes, bytes_out: facts.up, bytes_in: facts.down }
-}
-
-/// A TLS version as people write it (RFC 8446 section 4.2.1); unknown ones in hex.
-fn version_text(version: u16) -> String {
-    let known = match version {
-        0x0300 => "3.0",
-        0x0301 => "1.0",
-        0x0302 => "1.1",
-        0x0303 => "1.2",
-        0x0304 => "1.3",
-        _ => "",
-    };
-    let mut text = known.to_owned();
-    if text.is_empty() {
-        let _ = write!(text, "0x{version:04x}");
-    }
-    text
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -494,8 +444,6 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// How many ALPN names, notes or addresses a record holds: a hostile hello must not make it huge.
-const MAX_LIST: usize = 16;
 const MAX_FIRST_BYTES: usize = 16;
 /// How much of the policy's hash names its version to people.
 const SHORT_HASH: usize = 12;

@@ -25,6 +25,7 @@ mod spool;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::fs::File;
 use std::io;
@@ -34,7 +35,10 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 pub use chain::{ChainError, ChainReport, verify_chain};
-pub use facts::{DeviceFacts, DialFacts, DnsFacts, FlowEnd, LearntFacts, RuleFacts, TrafficFacts};
+pub use facts::{
+    AlertFacts, AlertFrom, DeviceFacts, DialFacts, DnsFacts, FlowEnd, HandshakeFacts, LearntFacts,
+    NoteFacts, RuleFacts, TrafficFacts,
+};
 pub use flow::{FlowRecord, Slot};
 
 use crate::config::OnFull;

@@ -4,6 +4,7 @@
 //! link to the line before. [`append_line`] puts these in. For that `metadata` is the first member
 //! and `unmapped` the last one, with `egress` alone in it; [`body`] is the only way to make a body.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -11,6 +12,7 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use super::NoteFacts;
 use super::chain::{Hex, Link};
 use super::kind::{self, Kind};
 use crate::config::MacAddr;
@@ -215,7 +217,9 @@ pub(super) struct Traffic {
 
 #[derive(Serialize)]
 pub(super) struct Tls<'a> {
-    pub(super) version: &'a str,
+    pub(super) version: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cipher: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sni: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -278,6 +282,12 @@ pub(super) struct Egress<'a> {
     pub(super) endpoint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls_version_from: Option<&'static str>,
+    /// The alert behind `tls.alert`: whose it is, and its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls_alert: Option<TlsAlert>,
+    /// What the endpoint will have against the hello.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) outlook: Option<&'a [NoteFacts]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ech: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -303,6 +313,14 @@ pub(super) struct Egress<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) spliced: Option<u64>,
     pub(super) mono_ns: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct TlsAlert {
+    pub(super) from: &'static str,
+    pub(super) level: &'static str,
+    /// The number where it has no name.
+    pub(super) name: Cow<'static, str>,
 }
 
 #[derive(Serialize)]

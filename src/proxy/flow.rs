@@ -14,21 +14,21 @@ use tokio::time::Instant;
 
 use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
+use super::handshake::{Carried, Onlookers};
 use super::limits::{Admitted, TooMany};
 use super::thread::Shared;
 use super::tracker::{Cut, Registered};
 use super::{Recognised, Rules};
 use crate::audit::{
-    DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, LearntFacts, RuleFacts, Slot,
-    TrafficFacts,
+    DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, LearntFacts, NoteFacts, RuleFacts, Slot,
 };
 use crate::hello::alert::{Alert, alert_for};
 use crate::hello::{Hello, HelloReader, Progress, Refusal, Stopped};
 use crate::intercept::Intercepted;
 use crate::net::socket::reset_on_close;
-use crate::policy::{Asking, Grant};
+use crate::policy::{Asking, Grant, catalogue};
 use crate::reason::Reason;
-use crate::relay::{FlowBytes, RelayEnd, relay};
+use crate::relay::{RelayEnd, relay};
 use crate::resolve::{Endpoints, Refused};
 
 /// Takes on an accepted connection: reserves its record and starts its task.
@@ -68,7 +68,8 @@ struct Asked<'a> {
 /// A flow that is connected; the endpoint has the hello.
 struct Ready {
     endpoint: TcpStream,
-    bytes: Rc<FlowBytes>,
+    carried: Rc<Carried>,
+    onlookers: Onlookers,
 }
 
 async fn live(
@@ -136,9 +137,11 @@ async fn set_up(
         reset_on_close(&endpoint);
         return Err(Stop { detail: Some(detail), ..Stop::new(Reason::EndpointUnreachable) });
     }
-    let bytes = Rc::new(FlowBytes::default());
-    bytes.up.copied.set(raw.len() as u64);
-    Ok(Ready { endpoint, bytes })
+    let carried = Rc::new(Carried::default());
+    carried.bytes.up.copied.set(raw.len() as u64);
+    let behind_hello = raw.get(hello.facts.bytes..).unwrap_or_default();
+    let onlookers = Onlookers::new(&carried, behind_hello);
+    Ok(Ready { endpoint, carried, onlookers })
 }
 
 /// Who asks. Where entries have hardware addresses, a kernel that does not say which one the device
@@ -223,6 +226,7 @@ fn judge(
 ) -> Result<Grant, Stop> {
     let verdict = rules.policy.judge_at(asking, &hello.name, port, OffsetDateTime::now_utc());
     record.set_identity(verdict.identity.name.clone(), verdict.identity.by);
+    record.set_outlook(outlook(hello));
     let shown = Shown::by(asking, verdict.identity.name.as_ref());
     if shared.fingerprints.note(shown, &hello.facts.ja4) == Seen::New {
         record.note_new_ja4();
@@ -241,12 +245,19 @@ fn judge(
             record.set_rule(RuleFacts {
                 policy,
                 rule: denial.rule,
-                endpoint: None,
+                endpoint: denial.endpoint,
                 service: denial.service,
             });
             Err(Stop { remedy: denial.remedy, ..Stop::new(denial.reason) })
         }
     }
+}
+
+/// What AWS's endpoint will have against the hello; of other endpoints nothing is known.
+fn outlook(hello: &Hello) -> Vec<NoteFacts> {
+    let Some(known) = catalogue::classify(&hello.name) else { return Vec::new() };
+    let objections = catalogue::objections(Some(&known), &hello.facts).into_iter();
+    objections.map(|said| NoteFacts { code: said.code, sentence: said.sentence }).collect()
 }
 
 fn granted(policy: Arc<str>, grant: &Grant) -> RuleFacts {
@@ -325,12 +336,13 @@ async fn carry(
     mut record: FlowRecord,
     registered: &Registered,
 ) {
-    let Ready { endpoint, bytes } = ready;
+    let Ready { endpoint, carried, onlookers } = ready;
     shared.stats.allowed();
-    let watched = Rc::clone(&bytes);
-    record.watch_traffic(Rc::new(move || traffic(&watched)));
+    let watched = Rc::clone(&carried);
+    record.watch_traffic(Rc::new(move || watched.traffic()));
     let end = {
-        let moving = relay(device, &endpoint, &shared.pool, &bytes);
+        let moving = relay(device, &endpoint, &shared.pool, &carried.bytes)
+            .shown_to(onlookers.up, onlookers.down);
         tokio::select! {
             biased;
             cut = registered.cut() => Err(cut),
@@ -353,8 +365,9 @@ async fn carry(
             }
         }
     };
-    let traffic = traffic(&bytes);
+    let traffic = carried.traffic();
     shared.stats.moved(traffic.up, traffic.down, traffic.spliced);
+    record.set_handshake(carried.handshake());
     record.close(end, traffic);
 }
 
@@ -410,15 +423,6 @@ fn dns_facts(endpoints: &Endpoints) -> DnsFacts {
         age: endpoints.age,
         last_good: endpoints.last_good,
         addresses: endpoints.list().iter().map(|endpoint| endpoint.address().ip()).collect(),
-    }
-}
-
-fn traffic(bytes: &FlowBytes) -> TrafficFacts {
-    let (up, down) = (&bytes.up, &bytes.down);
-    TrafficFacts {
-        up: up.copied.get() + up.spliced.get(),
-        down: down.copied.get() + down.spliced.get(),
-        spliced: up.spliced.get() + down.spliced.get(),
     }
 }
 

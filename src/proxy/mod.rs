@@ -7,6 +7,7 @@
 mod dial;
 mod fingerprints;
 mod flow;
+mod handshake;
 mod limits;
 mod stats;
 mod thread;

@@ -3,7 +3,10 @@
 use std::rc::Rc;
 
 use serde_json::{Value, json};
-use sluicegate::audit::{Audit, FlowEnd, LearntFacts, RuleFacts, TrafficFacts};
+use sluicegate::audit::{
+    AlertFacts, AlertFrom, Audit, FlowEnd, HandshakeFacts, LearntFacts, NoteFacts, RuleFacts,
+    TrafficFacts,
+};
 use sluicegate::hello::HelloFacts;
 use sluicegate::reason::Reason;
 
@@ -119,6 +122,71 @@ fn an_allowed_flow_opens_and_closes() {
 }
 
 #[test]
+fn an_end_says_what_the_handshake_came_to() {
+    let seen = |version, cipher, from, level, description| HandshakeFacts {
+        version,
+        cipher,
+        alert: Some(AlertFacts { from, level, description }),
+    };
+    let cases = [
+        (HandshakeFacts::default(), ("1.3", None, "client_hello_offer"), None),
+        (
+            seen(Some(0x0303), Some(0xc02f), AlertFrom::Device, 2, 48),
+            ("1.2", Some("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"), "server_hello"),
+            Some((48, json!({ "from": "device", "level": "fatal", "name": "unknown_ca" }))),
+        ),
+        (
+            seen(Some(0x0301), Some(0x4242), AlertFrom::Endpoint, 1, 200),
+            ("1.0", Some("0x4242"), "server_hello"),
+            Some((200, json!({ "from": "endpoint", "level": "warning", "name": "200" }))),
+        ),
+        (
+            seen(None, None, AlertFrom::Endpoint, 2, 70),
+            ("1.3", None, "client_hello_offer"),
+            Some((70, json!({ "from": "endpoint", "level": "fatal", "name": "protocol_version" }))),
+        ),
+    ];
+    for (handshake, (version, cipher, from), alert) in cases {
+        let records = left_by(|audit| {
+            let mut flow = allowed(audit);
+            wait(flow.open()).unwrap();
+            flow.set_dial(dial());
+            flow.set_handshake(handshake);
+            flow.close(FlowEnd::ResetByEndpoint, TRAFFIC);
+        });
+        let [open, end] = records.as_slice() else { panic!("{records:?}") };
+        assert_eq!(open["tls"]["version"], "1.3");
+        assert_eq!(
+            (end["tls"]["version"].as_str(), end["tls"]["cipher"].as_str()),
+            (Some(version), cipher)
+        );
+        let egress = &end["unmapped"]["egress"];
+        assert_eq!(egress["tls_version_from"], from);
+        let (number, named) = alert.unzip();
+        assert_eq!(end["tls"]["alert"].as_u64(), number);
+        assert_eq!(egress.get("tls_alert"), named.as_ref());
+    }
+}
+
+#[test]
+fn what_the_endpoint_will_have_against_a_hello_is_in_all_its_records() {
+    let note = NoteFacts {
+        code: "tls_version_not_accepted",
+        sentence: "The device offers at most TLS 1.1.".to_owned(),
+    };
+    let records = left_by(|audit| {
+        let mut flow = allowed(audit);
+        flow.set_outlook(vec![note.clone()]);
+        wait(flow.open()).unwrap();
+        flow.close(FlowEnd::ClosedByEndpoint, TRAFFIC);
+    });
+    assert_eq!(records.len(), 2);
+    for record in &records {
+        assert_eq!(record["unmapped"]["egress"]["outlook"], json!([note]));
+    }
+}
+
+#[test]
 fn every_end_has_its_row() {
     let rows = [
         (FlowEnd::ClosedByDevice, "closed_by_device", [2, 1, 1, 1, 1], "ShADdFf"),
@@ -159,6 +227,8 @@ fn a_refusal_explains_itself() {
     assert_eq!(refusal["status_detail"], Reason::NameNotAllowed.sentence());
     assert_eq!(refusal["is_alert"], true);
     assert_eq!(refusal["tls"]["alert"], 112);
+    let named = json!({ "from": "gate", "level": "fatal", "name": "unrecognized_name" });
+    assert_eq!(refusal["unmapped"]["egress"]["tls_alert"], named);
     assert_eq!(refusal["connection_info"]["flag_history"], "ShADd");
     assert!(refusal["connection_info"].get("boundary_id").is_none());
     let egress = &refusal["unmapped"]["egress"];

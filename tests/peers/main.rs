@@ -8,6 +8,7 @@
 
 mod curl;
 mod ends;
+mod handshake;
 mod mqtt;
 mod openssl;
 mod program;

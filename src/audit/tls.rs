@@ -1,0 +1,132 @@
+//! What a flow's records say of TLS: what the device offered, what came of it, and who gave up.
+
+use std::borrow::Cow;
+
+use super::event::Event;
+use super::record;
+use super::{AlertFacts, AlertFrom, HandshakeFacts, NoteFacts, kind};
+use crate::hello::alert::alert_name;
+use crate::hello::{HelloFacts, cipher_name};
+use crate::name::ServerName;
+
+/// What is kept of a flow's handshake.
+#[derive(Debug, Default)]
+pub(super) struct TlsPart {
+    hello: Option<HelloPart>,
+    pub(super) handshake: HandshakeFacts,
+    pub(super) outlook: Box<[NoteFacts]>,
+}
+
+/// What is kept of the hello.
+#[derive(Debug)]
+struct HelloPart {
+    name: Option<ServerName>,
+    /// The highest version offered.
+    version: u16,
+    alpn: Vec<String>,
+    ech: bool,
+    ja4: String,
+    notes: Vec<String>,
+}
+
+impl TlsPart {
+    pub(super) fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts) {
+        let alpn = facts.alpn.iter().take(MAX_LIST);
+        self.hello = Some(HelloPart {
+            name: name.cloned(),
+            version: facts.highest_version(),
+            alpn: alpn.map(|protocol| protocol.escape_ascii().to_string()).collect(),
+            ech: facts.ech,
+            ja4: facts.ja4.clone(),
+            notes: facts.notes.iter().take(MAX_LIST).cloned().collect(),
+        });
+    }
+
+    /// A hello was read.
+    pub(super) fn heard(&self) -> bool {
+        self.hello.is_some()
+    }
+
+    pub(super) fn name(&self) -> Option<&ServerName> {
+        self.hello.as_ref().and_then(|hello| hello.name.as_ref())
+    }
+
+    /// The record's `tls`: the version chosen, or the highest one offered where none was.
+    pub(super) fn object(&self, event: &Event<'_>) -> Option<record::Tls<'_>> {
+        let hello = self.hello.as_ref()?;
+        Some(record::Tls {
+            version: version_text(self.handshake.version.unwrap_or(hello.version)),
+            cipher: self.handshake.cipher.map(cipher_name),
+            sni: hello.name.as_ref().map(ServerName::as_str),
+            alert: self.last_alert(event).map(|alert| alert.description),
+            tls_extension_list: (!hello.alpn.is_empty()).then(|| {
+                [record::TlsExtension {
+                    type_id: kind::EXTENSION_ALPN,
+                    kind: "application_layer_protocol_negotiation",
+                    data: &hello.alpn,
+                }]
+            }),
+        })
+    }
+
+    pub(super) fn fingerprint(&self) -> Option<[record::Fingerprint<'_>; 1]> {
+        let ja4 = self.hello.as_ref().map(|hello| hello.ja4.as_str());
+        ja4.filter(|ja4| !ja4.is_empty()).map(|value| {
+            [record::Fingerprint { type_id: kind::FINGERPRINT_JA4, kind: "JA4", value }]
+        })
+    }
+
+    /// Adds what OCSF has no place for.
+    pub(super) fn add_to<'a>(&'a self, egress: &mut record::Egress<'a>, event: &Event<'_>) {
+        egress.alert = event.alert.filter(|_| self.hello.is_none());
+        egress.tls_alert = self.last_alert(event).map(|alert| record::TlsAlert {
+            from: alert.from.word(),
+            level: match alert.level {
+                1 => "warning",
+                _ => "fatal",
+            },
+            name: alert_name(alert.description)
+                .map_or_else(|| alert.description.to_string().into(), Cow::Borrowed),
+        });
+        egress.outlook = Some(&*self.outlook).filter(|outlook| !outlook.is_empty());
+        let Some(hello) = &self.hello else { return };
+        egress.tls_version_from = Some(match self.handshake.version {
+            Some(_) => "server_hello",
+            None => "client_hello_offer",
+        });
+        egress.ech = Some(hello.ech);
+        egress.notes = Some(&*hello.notes).filter(|notes| !notes.is_empty());
+    }
+
+    /// What the gate itself sent, else what it saw.
+    fn last_alert(&self, event: &Event<'_>) -> Option<AlertFacts> {
+        let own = |description| AlertFacts { from: AlertFrom::Gate, level: FATAL, description };
+        event.alert.map(own).or(self.handshake.alert)
+    }
+}
+
+impl AlertFrom {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Endpoint => "endpoint",
+            Self::Gate => "gate",
+        }
+    }
+}
+
+/// A TLS version as people write it (RFC 8446 section 4.2.1); unknown ones in hex.
+fn version_text(version: u16) -> Cow<'static, str> {
+    match version {
+        0x0300 => "3.0".into(),
+        0x0301 => "1.0".into(),
+        0x0302 => "1.1".into(),
+        0x0303 => "1.2".into(),
+        0x0304 => "1.3".into(),
+        _ => format!("0x{version:04x}").into(),
+    }
+}
+
+/// How many ALPN names, notes or addresses a record holds: a hostile hello must not make it huge.
+pub(super) const MAX_LIST: usize = 16;
+const FATAL: u8 = 2;

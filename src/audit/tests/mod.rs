@@ -20,6 +20,9 @@ fn options(directory: &Path) -> AuditOptions {
         site: "augsburg-2".to_owned(),
         region: "eu-central-1".to_owned(),
         slots: 256,
+        keys: directory.join("keys"),
+        root_key: None,
+        policy: "0".repeat(64),
     }
 }
 

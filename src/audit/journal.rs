@@ -161,8 +161,10 @@ impl Journal {
     pub(super) fn adopt(&mut self, next: NextKey, seq: u64) {
         match self.keys.adopt(next, seq) {
             Ok(()) => tracing::info!(key = %self.key().id(), "the audit log has a new signing key"),
-            Err(error) => tracing::error!(%error, "the new signing key is in use, but could not be \
-                kept; the next start tries again"),
+            Err(error) => {
+                tracing::error!(%error, "the new signing key is in use, but could not be \
+                kept; the next start tries again")
+            }
         }
     }
 

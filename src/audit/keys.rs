@@ -19,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use super::sign::{Context, KeyId, SigningKey};
+use super::sign::{Context, KeyId, PublicKey, SigningKey};
 use super::{clock, storage};
 
 /// Where keys are, and with what the first one is certified.
@@ -232,6 +232,24 @@ impl<'a> Certificate<'a> {
         let known = format!("\"id\":\"{}\"", self.id);
         storage::append_line(&path, &line, |line| line.contains(&known))
     }
+}
+
+/// The key to pin: the one that certifies the first key of a log, or the first key itself.
+///
+/// It is what the log's own files say. Pinning means to keep it elsewhere, and to compare.
+///
+/// # Errors
+/// `keys.ndjson` cannot be read, or does not begin with a key.
+pub fn pinned_key(directory: &Path) -> io::Result<PublicKey> {
+    #[derive(Deserialize)]
+    struct First {
+        public: String,
+        root: Option<String>,
+    }
+    let content = fs::read_to_string(directory.join(CERTIFICATES))?;
+    let first: First = serde_json::from_str(content.lines().next().unwrap_or_default())?;
+    let key = PublicKey::parse(first.root.as_deref().unwrap_or(&first.public));
+    key.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it does not begin with a key"))
 }
 
 /// A private key's file.

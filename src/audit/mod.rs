@@ -40,6 +40,7 @@ use std::time::Instant;
 pub use chain::{ChainError, ChainReport, verify_chain};
 pub use facts::{DeviceFacts, DialFacts, DnsFacts, FlowEnd, LearntFacts, RuleFacts, TrafficFacts};
 pub use flow::{FlowRecord, Slot};
+pub use keys::pinned_key;
 pub use sign::{KeyId, NoPublicKey, PublicKey};
 
 use crate::config::OnFull;

@@ -103,11 +103,7 @@ pub(super) struct Product {
 
 impl Product {
     pub(super) fn this() -> Self {
-        Self {
-            vendor_name: kind::PRODUCT,
-            name: kind::PRODUCT,
-            version: kind::PRODUCT_VERSION,
-        }
+        Self { vendor_name: kind::PRODUCT, name: kind::PRODUCT, version: kind::PRODUCT_VERSION }
     }
 }
 

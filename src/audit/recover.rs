@@ -97,7 +97,8 @@ pub(super) fn recover(directory: &Path, tuning: &Tuning) -> io::Result<Recovered
     }
     let mut damage = None;
     let tail = last.and_then(|(segment, found)| {
-        let wrong = Damage { file: segment.path.clone(), damaged: found.damaged, ..Damage::default() };
+        let wrong =
+            Damage { file: segment.path.clone(), damaged: found.damaged, ..Damage::default() };
         damage = found.damaged.then_some(wrong);
         repair(&segment, &found, &head, tuning, &mut damage)
     });
@@ -163,7 +164,9 @@ impl Survey {
         let chain = stored.chain();
         let epoch = chain.id.rsplit_once('/').and_then(|(_, epoch)| epoch.parse().ok());
         self.epoch = epoch.unwrap_or(self.epoch);
-        if let Some(id) = stored.key().filter(|id| self.key.as_ref().is_none_or(|key| key.id != *id)) {
+        if let Some(id) =
+            stored.key().filter(|id| self.key.as_ref().is_none_or(|key| key.id != *id))
+        {
             self.key = Some(KeyInForce { id: id.to_owned(), since: chain.seq });
         }
         if stored.class_uid != kind::CLASS_UID {

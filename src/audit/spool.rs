@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::chain::Head;
-use super::journal::Journal;
 use super::inbox::{Entry, Part, Shared, Unrecorded, Work};
+use super::journal::Journal;
 use super::read::SegmentName;
 use super::storage::{self, SegmentFile, Storage};
 use super::{clock, count, record};
@@ -279,7 +279,8 @@ impl<S: Storage> Writer<S> {
                 || segment.since.elapsed() >= self.tuning.segment_age
         });
         // Behind a new key nothing may be signed with the old one any more.
-        if (self.checkpoint || batch.full) && batch.since > 0 && !new_key {
+        let due = self.checkpoint && batch.checkpoint.is_none();
+        if (due || (self.checkpoint || batch.full) && batch.since > 0) && !new_key {
             self.append_checkpoint(&mut batch);
         }
         batch

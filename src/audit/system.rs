@@ -15,7 +15,14 @@ use super::record::{self, Device, Metadata, Product, Text};
 #[serde(untagged)]
 pub(super) enum Happened<'a> {
     /// The daemon started.
-    Boot { epoch: u32, key: &'a str, public: String, key_epoch: u32, boot_id: &'a str, policy: &'a str },
+    Boot {
+        epoch: u32,
+        key: &'a str,
+        public: String,
+        key_epoch: u32,
+        boot_id: &'a str,
+        policy: &'a str,
+    },
     /// The daemon ends in order.
     Stop { boot_id: &'a str },
     /// Another configuration is in force.

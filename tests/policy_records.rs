@@ -44,6 +44,9 @@ impl Site {
             site: "augsburg-2".to_owned(),
             region: "eu-central-1".to_owned(),
             slots: 8,
+            keys: directory.path().join("keys"),
+            root_key: None,
+            policy: "0".repeat(64),
         });
         Self { directory, audit: Some(audit.unwrap()) }
     }

@@ -61,6 +61,7 @@ impl Running {
         new.book.keep(new.policy.exact_names());
         self.neighbours.replace(&new.site.devices.interfaces, links.values(), known);
         self.limits.set(new.site.limits);
+        self.audit.note_reload(old.policy.hash(), new.policy.hash());
         let new = Arc::new(new);
         self.rules.replace(Arc::clone(&new));
         for thread in &self.threads {
@@ -77,6 +78,7 @@ fn needs_restart(old: &Site, new: &Site) -> Result<(), StartError> {
         ("[intercept] port", old.intercept.port == new.intercept.port),
         ("[intercept] data-threads", old.intercept.data_threads == new.intercept.data_threads),
         ("[audit] directory", old.audit.directory == new.audit.directory),
+        ("[audit] keys", old.audit.keys == new.audit.keys),
         ("[admin] socket", old.admin.socket == new.admin.socket),
         ("[site] name", old.name == new.name),
     ];

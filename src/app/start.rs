@@ -1,6 +1,6 @@
 //! The start: checks and binds everything that can fail, then starts the threads.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Running, State};
@@ -75,7 +75,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
         rules.tunnels.link_changed(link);
     }
     let site = &rules.site;
-    let audit = start_audit(site)?;
+    let audit = start_audit(site, &rules.policy)?;
     let plan = Plan::new(site, rules.policy.ports());
     let threads = site.intercept.data_threads.unwrap_or_else(cores);
     let listeners = intercept::listen(plan.listen_port, plan.families(), threads)?;
@@ -146,13 +146,19 @@ pub(super) fn rules_of(site: Site, old: Option<&Arc<Rules>>) -> Result<Rules, St
     Ok(Rules { site, policy, tunnels, book, recognised })
 }
 
-fn start_audit(site: &Site) -> Result<Audit, StartError> {
+fn start_audit(site: &Site, policy: &Policy) -> Result<Audit, StartError> {
+    // systemd.exec(5): credentials, which may be sealed to the machine's TPM.
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let root_key = credentials.map(|directory| directory.join(ROOT_KEY));
     Ok(Audit::start(AuditOptions {
         directory: site.audit.directory.clone(),
         on_full: site.audit.on_full,
         site: site.name.clone(),
         region: site.region.clone(),
         slots: AUDIT_SLOTS,
+        keys: site.audit.keys.clone(),
+        root_key: root_key.filter(|file| file.exists()),
+        policy: policy.hash().to_string(),
     })?)
 }
 
@@ -197,5 +203,7 @@ fn raise_descriptor_limit() -> usize {
 /// Pipes of all threads together: half of what an unprivileged user may have at 256 KiB each.
 const PIPES: usize = 128;
 const RESERVED_DESCRIPTORS: usize = 2 * PIPES + 256;
+/// The credential that certifies the audit log's first key.
+const ROOT_KEY: &str = "audit-key";
 /// Flows whose records may be reserved at once.
 const AUDIT_SLOTS: usize = 1 << 18;

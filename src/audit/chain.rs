@@ -85,6 +85,7 @@ impl fmt::Display for Hex<'_> {
 pub(super) struct Stored<'a> {
     #[serde(borrow)]
     pub(super) metadata: StoredMetadata<'a>,
+    pub(super) class_uid: u16,
     pub(super) activity_id: u8,
     #[serde(borrow)]
     unmapped: StoredUnmapped<'a>,
@@ -100,6 +101,14 @@ pub(super) struct StoredMetadata<'a> {
 struct StoredUnmapped<'a> {
     #[serde(borrow)]
     chain: StoredChain<'a>,
+    #[serde(borrow)]
+    system: Option<StoredSystem<'a>>,
+}
+
+/// Of a record of the box's own: the key that it introduces.
+#[derive(Debug, Deserialize)]
+pub(super) struct StoredSystem<'a> {
+    pub(super) key: Option<&'a str>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,6 +117,7 @@ pub(super) struct StoredChain<'a> {
     pub(super) id: std::borrow::Cow<'a, str>,
     pub(super) seq: u64,
     prev: &'a str,
+    key: Option<&'a str>,
 }
 
 impl<'a> Stored<'a> {
@@ -119,6 +129,13 @@ impl<'a> Stored<'a> {
     /// Its place in the chain.
     pub(super) fn chain(&self) -> &StoredChain<'a> {
         &self.unmapped.chain
+    }
+
+    /// The key that signs behind this line, where it says so: the one that it introduces, or the
+    /// one that signed it.
+    pub(super) fn key(&self) -> Option<&'a str> {
+        let introduced = self.unmapped.system.as_ref().and_then(|system| system.key);
+        introduced.or(self.unmapped.chain.key)
     }
 
     /// Whether it is the line right behind `head`.

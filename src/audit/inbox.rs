@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::chain::{Head, Hex};
+use super::keys::NextKey;
 use super::{AuditStatus, AuditUnavailable};
 
 /// Resolves when an Open is on disk, or cannot be brought there.
@@ -24,6 +25,13 @@ pub(super) struct Entry {
     /// From `record::body`.
     pub(super) body: Vec<u8>,
     pub(super) part: Part,
+}
+
+impl Entry {
+    /// A signed record of the box's own.
+    pub(super) fn system(body: Vec<u8>) -> Self {
+        Self { flow: Uuid::nil(), body, part: Part::System }
+    }
 }
 
 /// Which part of a flow's story a record tells.
@@ -39,6 +47,10 @@ pub(super) enum Part {
     Refusal,
     /// A record without a slot: ends found after a crash, counts.
     Extra,
+    /// A signed record of the box's own; without a slot.
+    System,
+    /// The record that introduces a key: the last line that the key before it signs.
+    Key(Box<NextKey>),
 }
 
 /// Flows that were refused because there was no room to record them.
@@ -191,28 +203,23 @@ impl Shared {
         into: &mut Vec<Entry>,
         counted: &mut Option<Unrecorded>,
         gather: Duration,
-        deadline: Option<Instant>,
+        deadline: Instant,
     ) -> Work {
         let mut queue = lock(&self.queue);
         loop {
             let now = Instant::now();
             let counts = queue.unrecorded.as_ref().map(|counted| counted.since + gather);
-            let due = counts.into_iter().chain(deadline).min();
+            let due = counts.map_or(deadline, |counts| counts.min(deadline));
             let closing = queue.state != State::Open;
-            if !queue.entries.is_empty() || closing || due.is_some_and(|due| due <= now) {
+            if !queue.entries.is_empty() || closing || due <= now {
                 into.append(&mut queue.entries);
                 if closing || counts.is_some_and(|due| due <= now) {
                     *counted = Unrecorded::merge(*counted, queue.unrecorded.take());
                 }
                 return if closing { Work::Last } else { Work::More };
             }
-            queue = match due {
-                None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                Some(due) => {
-                    let wait = self.wake.wait_timeout(queue, due - now);
-                    wait.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            let wait = self.wake.wait_timeout(queue, due - now);
+            queue = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

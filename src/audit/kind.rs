@@ -57,6 +57,13 @@ pub(super) const CATEGORY_UID: u8 = 4;
 /// `metadata.log_name` of flow records.
 pub(super) const LOG_NAME: &str = "flow";
 /// `metadata.log_version`: raised when a field changes its meaning.
+/// `metadata.log_name` of records of the box's own.
+pub(super) const LOG_NAME_SYSTEM: &str = "system";
+/// Their class: Application Lifecycle.
+pub(super) const CLASS_UID_SYSTEM: u16 = 6002;
+/// Their profiles.
+pub(super) const PROFILES_SYSTEM: &[&str] = &["host"];
+/// `metadata.log_version`.
 pub(super) const LOG_VERSION: &str = "1";
 /// `unmapped.egress.v`: raised when a field there changes its meaning.
 pub(super) const EGRESS_VERSION: u8 = 1;

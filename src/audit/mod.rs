@@ -17,12 +17,16 @@ mod event;
 mod facts;
 mod flow;
 mod inbox;
+mod journal;
+mod keys;
 mod kind;
 pub mod read;
 mod record;
 mod recover;
+mod sign;
 mod spool;
 mod storage;
+mod system;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -40,11 +44,16 @@ pub use facts::{
     NoteFacts, RuleFacts, TrafficFacts,
 };
 pub use flow::{FlowRecord, Slot};
+pub use keys::pinned_key;
+pub use sign::{KeyId, NoPublicKey, PublicKey};
 
 use crate::config::OnFull;
 use inbox::{Entry, Part, Shared};
+use journal::Journal;
+use keys::{KeyPlace, Keyring};
 use spool::{Segment, Tuning, Writer};
 use storage::{Disk, Storage};
+use system::Happened;
 
 /// How the log is set up.
 #[derive(Clone, Debug)]
@@ -59,6 +68,13 @@ pub struct AuditOptions {
     pub region: String,
     /// How many flows may have reserved room at once.
     pub slots: usize,
+    /// Where private signing keys are kept; made if missing, mode 0700.
+    pub keys: PathBuf,
+    /// A file with the seed of a root key, which certifies the log's first key. Without it the
+    /// first key certifies itself.
+    pub root_key: Option<PathBuf>,
+    /// The configuration's hash, for the record of the start.
+    pub policy: String,
 }
 
 /// A handle on the log; cheap to clone, used by every thread. The log is closed when the last handle,
@@ -147,7 +163,7 @@ impl Audit {
     ) -> Result<Writer<S>, AuditUnavailable> {
         let found = recover::recover(&options.directory, &tuning)
             .map_err(|e| refuse("cannot read the audit log in", &e))?;
-        let segment = match found.tail {
+        let segment = match found.tail.clone() {
             None => None,
             Some((path, len, age)) => {
                 let file = storage
@@ -158,17 +174,26 @@ impl Audit {
                 Some(Segment { file, path, len, since })
             }
         };
+        let place = KeyPlace {
+            keys: options.keys.clone(),
+            log: options.directory.clone(),
+            root: options.root_key.clone(),
+        };
+        let keys = Keyring::open(place, found.key.as_ref());
+        let keys = keys.map_err(|error| AuditUnavailable(error.to_string()))?;
         let shared = Arc::new(Shared::new(options, found.head.clone()));
-        let ends = found.open.iter().map(|flow| {
-            let body = crash::end(&shared, flow)?;
-            Ok(Entry { flow: flow.flow, body, part: Part::Extra })
-        });
-        let ends: io::Result<Vec<_>> = ends.collect();
-        let ends = ends.map_err(|e| refuse("cannot read the audit log in", &e))?;
+        let journal = Journal::new(Arc::clone(&shared), keys, tuning.checkpoint_every);
+        let mut first = vec![Entry::system(journal.boot(found.epoch, &options.policy))];
+        first.extend(journal.recovery(&found).map(Entry::system));
+        for flow in &found.open {
+            let body = crash::end(&shared, flow)
+                .map_err(|e| refuse("cannot read the audit log in", &e))?;
+            first.push(Entry { flow: flow.flow, body, part: Part::Extra });
+        }
         let chain = format!("{}/{:04}", options.site, found.epoch);
         let mut writer =
-            Writer::new(Arc::clone(&shared), storage, tuning, chain, found.head, segment, lock);
-        writer.write_first(ends);
+            Writer::new(shared, storage, tuning, chain, journal, found.head, segment, lock);
+        writer.write_first(first);
         Ok(writer)
     }
 
@@ -185,6 +210,14 @@ impl Audit {
     /// written, one record says how many there were, and the times of the first and the last.
     pub fn count_unrecorded(&self) {
         self.handle.shared.count_unrecorded(clock::unix_ms());
+    }
+
+    /// Records that another configuration is in force: the hashes of the old one and the new one.
+    pub fn note_reload(&self, old: &str, new: &str) {
+        let shared = &self.handle.shared;
+        let happened = Happened::Reload { old: old.to_owned(), new: new.to_owned() };
+        let body = system::body(&shared.site, &shared.region, &happened);
+        shared.push(Entry::system(body));
     }
 
     /// How the log is doing.

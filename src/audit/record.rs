@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::NoteFacts;
 use super::chain::{Hex, Link};
 use super::kind::{self, Kind};
+use super::sign::{Context, SigningKey};
 use crate::config::MacAddr;
 
 /// One record.
@@ -78,11 +79,7 @@ impl<'a> Metadata<'a> {
     ) -> Self {
         Self {
             version: kind::OCSF_VERSION,
-            product: Product {
-                vendor_name: kind::PRODUCT,
-                name: kind::PRODUCT,
-                version: kind::PRODUCT_VERSION,
-            },
+            product: Product::this(),
             profiles,
             log_name: kind::LOG_NAME,
             log_version: kind::LOG_VERSION,
@@ -91,13 +88,25 @@ impl<'a> Metadata<'a> {
             tenant_uid: site,
         }
     }
+
+    /// Of a record of the box's own.
+    pub(super) fn system(site: &'a str) -> Self {
+        Self { log_name: kind::LOG_NAME_SYSTEM, ..Self::new(site, kind::PROFILES_SYSTEM, None) }
+    }
 }
 
+/// This program.
 #[derive(Serialize)]
-struct Product {
+pub(super) struct Product {
     vendor_name: &'static str,
     name: &'static str,
     version: &'static str,
+}
+
+impl Product {
+    pub(super) fn this() -> Self {
+        Self { vendor_name: kind::PRODUCT, name: kind::PRODUCT, version: kind::PRODUCT_VERSION }
+    }
 }
 
 /// A row of the table in `kind`, spelt out.
@@ -369,13 +378,15 @@ pub(super) fn body(record: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// Appends the line of a body, without its newline, and returns where it begins.
+/// Appends the line of a body, without its newline, and returns where it begins. With a key the
+/// line is signed.
 pub(super) fn append_line(
     out: &mut Vec<u8>,
     body: &[u8],
     chain: &str,
     link: &Link,
     logged: u64,
+    key: Option<&SigningKey>,
 ) -> usize {
     let start = out.len();
     let inner = body.strip_prefix(HEAD).and_then(|rest| rest.strip_suffix(TAIL));
@@ -386,7 +397,11 @@ pub(super) fn append_line(
     out.extend_from_slice(inner);
     out.extend_from_slice(b"},\"chain\":{\"id\":");
     let _ = serde_json::to_writer(&mut *out, chain);
-    let _ = write!(out, ",\"seq\":{seq},\"prev\":\"sha256:{}\"}}}}}}", Hex(&link.prev));
+    let _ = write!(out, ",\"seq\":{seq},\"prev\":\"sha256:{}\"", Hex(&link.prev));
+    match key {
+        Some(key) => key.seal(Context::Line, out, start),
+        None => out.extend_from_slice(TAIL),
+    }
     start
 }
 

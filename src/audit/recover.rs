@@ -14,9 +14,10 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::chain::{Head, Stored};
+use super::keys::KeyInForce;
 use super::read::{self, Scan, SegmentName};
 use super::spool::{SETTLED, Tuning};
-use super::{clock, storage};
+use super::{clock, kind, storage};
 
 /// What was found.
 #[derive(Debug)]
@@ -29,6 +30,23 @@ pub(super) struct Recovered {
     pub(super) tail: Option<(PathBuf, u64, Duration)>,
     /// Flows with an Open and no end, in order.
     pub(super) open: Vec<OpenFlow>,
+    /// The key that the chain goes on with; absent before its first record.
+    pub(super) key: Option<KeyInForce>,
+    /// What had to be put in order.
+    pub(super) damage: Option<Damage>,
+}
+
+/// What was wrong with the end of the log.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    /// The segment.
+    pub(super) file: PathBuf,
+    /// Bytes of a torn tail.
+    pub(super) bytes: u64,
+    /// Where they are kept.
+    pub(super) evidence: Option<PathBuf>,
+    /// A line that a crash does not explain.
+    pub(super) damaged: bool,
 }
 
 /// A flow that was open when the box stopped.
@@ -52,7 +70,7 @@ impl OpenFlow {
 pub(super) fn recover(directory: &Path, tuning: &Tuning) -> io::Result<Recovered> {
     let mut segments = read::segments(directory)?;
     let settled = settled(directory);
-    let mut survey = Survey { settled, head: None, epoch: 1, open: HashMap::new() };
+    let mut survey = Survey { settled, head: None, epoch: 1, open: HashMap::new(), key: None };
     let begin = segments.iter().rposition(|segment| segment.first <= settled + 1).unwrap_or(0);
     let mut last = None;
     for at in begin..segments.len() {
@@ -67,7 +85,7 @@ pub(super) fn recover(directory: &Path, tuning: &Tuning) -> io::Result<Recovered
             survey.read(segment, last.as_ref().map(|(last, _)| last.first))?;
         }
     }
-    let Survey { head, epoch, open, .. } = survey;
+    let Survey { head, epoch, open, key, .. } = survey;
     let head = head.unwrap_or_else(Head::genesis);
     if head.seq < settled {
         tracing::error!(
@@ -77,14 +95,17 @@ pub(super) fn recover(directory: &Path, tuning: &Tuning) -> io::Result<Recovered
             was at the last clean end: records are missing."
         );
     }
-    let tail = match last {
-        Some((segment, found)) => repair(&segment, &found, &head, tuning),
-        None => None,
-    };
+    let mut damage = None;
+    let tail = last.and_then(|(segment, found)| {
+        let wrong =
+            Damage { file: segment.path.clone(), damaged: found.damaged, ..Damage::default() };
+        damage = found.damaged.then_some(wrong);
+        repair(&segment, &found, &head, tuning, &mut damage)
+    });
     let mut open: Vec<_> = open.into_iter().collect();
     open.sort_by_key(|(_, (seq, _))| *seq);
     let open = open.into_iter().map(|(_, (_, flow))| flow).collect();
-    Ok(Recovered { head, epoch, tail, open })
+    Ok(Recovered { head, epoch, tail, open, key, damage })
 }
 
 struct Survey {
@@ -92,6 +113,7 @@ struct Survey {
     head: Option<Head>,
     epoch: u32,
     open: HashMap<Uuid, (u64, OpenFlow)>,
+    key: Option<KeyInForce>,
 }
 
 /// What one segment is like.
@@ -142,6 +164,14 @@ impl Survey {
         let chain = stored.chain();
         let epoch = chain.id.rsplit_once('/').and_then(|(_, epoch)| epoch.parse().ok());
         self.epoch = epoch.unwrap_or(self.epoch);
+        if let Some(id) =
+            stored.key().filter(|id| self.key.as_ref().is_none_or(|key| key.id != *id))
+        {
+            self.key = Some(KeyInForce { id: id.to_owned(), since: chain.seq });
+        }
+        if stored.class_uid != kind::CLASS_UID {
+            return;
+        }
         let flow = stored.metadata.correlation_uid.and_then(|uid| uid.parse().ok());
         let Some(flow) = flow.filter(|_| chain.seq > self.settled) else { return };
         match stored.activity_id {
@@ -163,17 +193,23 @@ fn repair(
     found: &Found,
     head: &Head,
     tuning: &Tuning,
+    damage: &mut Option<Damage>,
 ) -> Option<(PathBuf, u64, Duration)> {
     let path = &segment.path;
     if found.good < found.len && !found.damaged {
-        if let Err(error) = set_aside(path, found.good) {
+        let bytes = found.len - found.good;
+        let mut torn = Damage { file: path.clone(), bytes, ..Damage::default() };
+        let aside = set_aside(path, found.good);
+        torn.evidence = aside.as_ref().ok().cloned();
+        *damage = Some(torn);
+        if let Err(error) = aside {
             let file = path.display().to_string();
             tracing::error!(file, %error, "A torn tail of the audit log could not be moved \
                 aside; going on in a new segment.");
             return None;
         }
-        tracing::warn!(file = %path.display(), bytes = found.len - found.good, "A torn tail of \
-            the audit log was moved aside.");
+        tracing::warn!(file = %path.display(), bytes, "A torn tail of the audit log was moved \
+            aside.");
     }
     // What was read may be in memory only: the process before may have died before its sync.
     let synced = File::open(path).and_then(|file| file.sync_data());
@@ -189,7 +225,7 @@ fn repair(
 }
 
 /// Moves everything from `offset` on to a file of its own, and cuts the segment there.
-fn set_aside(path: &Path, offset: u64) -> io::Result<()> {
+fn set_aside(path: &Path, offset: u64) -> io::Result<PathBuf> {
     if offset == 0 {
         return storage::move_aside(path);
     }
@@ -204,7 +240,8 @@ fn set_aside(path: &Path, offset: u64) -> io::Result<()> {
         return Err(error);
     }
     file.set_len(offset)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(aside)
 }
 
 fn settled(directory: &Path) -> u64 {

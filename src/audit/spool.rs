@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use super::chain::Head;
 use super::inbox::{Entry, Part, Shared, Unrecorded, Work};
+use super::journal::Journal;
 use super::read::SegmentName;
 use super::storage::{self, SegmentFile, Storage};
 use super::{clock, count, record};
@@ -35,6 +37,10 @@ pub(super) struct Tuning {
     pub(super) gather: Duration,
     /// A batch is not filled beyond this.
     pub(super) batch_bytes: usize,
+    /// Between two checkpoints, in time.
+    pub(super) checkpoint_every: Duration,
+    /// Between two checkpoints, in lines.
+    pub(super) checkpoint_lines: u64,
 }
 
 impl Default for Tuning {
@@ -45,6 +51,8 @@ impl Default for Tuning {
             retry: Duration::from_secs(1),
             gather: Duration::from_secs(1),
             batch_bytes: 4 << 20,
+            checkpoint_every: Duration::from_secs(60),
+            checkpoint_lines: 1000,
         }
     }
 }
@@ -66,6 +74,7 @@ pub(super) struct Writer<S: Storage> {
     storage: S,
     tuning: Tuning,
     chain: String,
+    journal: Journal,
     head: Head,
     segment: Option<Segment<S::File>>,
     inbox: Vec<Entry>,
@@ -78,6 +87,8 @@ pub(super) struct Writer<S: Storage> {
     counted: Option<Unrecorded>,
     buffer: Vec<u8>,
     retry_at: Option<Instant>,
+    /// A checkpoint has to be written, whatever else there is.
+    checkpoint: bool,
     /// The directory is this process's as long as this is open.
     _lock: File,
 }
@@ -88,6 +99,7 @@ impl<S: Storage> Writer<S> {
         storage: S,
         tuning: Tuning,
         chain: String,
+        journal: Journal,
         head: Head,
         segment: Option<Segment<S::File>>,
         lock: File,
@@ -97,6 +109,7 @@ impl<S: Storage> Writer<S> {
             storage,
             tuning,
             chain,
+            journal,
             head,
             segment,
             inbox: Vec::new(),
@@ -106,6 +119,7 @@ impl<S: Storage> Writer<S> {
             counted: None,
             buffer: Vec::new(),
             retry_at: None,
+            checkpoint: false,
             _lock: lock,
         }
     }
@@ -115,10 +129,11 @@ impl<S: Storage> Writer<S> {
         Arc::clone(&self.shared)
     }
 
-    /// Writes records that need no slot. When they cannot be written, they stay in memory and the
-    /// log is failing.
+    /// Writes what a start has to say. When it cannot be written, it stays in memory and the log is
+    /// failing.
     pub(super) fn write_first(&mut self, entries: Vec<Entry>) {
         self.pending.extend(entries);
+        self.checkpoint = true;
         self.commit();
     }
 
@@ -127,7 +142,8 @@ impl<S: Storage> Writer<S> {
         let guard = Abandon(Arc::clone(&self.shared));
         loop {
             let gather = self.tuning.gather;
-            let work = self.shared.wait(&mut self.inbox, &mut self.counted, gather, self.retry_at);
+            let due = self.retry_at.unwrap_or_else(|| self.journal.due_at());
+            let work = self.shared.wait(&mut self.inbox, &mut self.counted, gather, due);
             self.admit_all();
             self.step(work == Work::Last);
             if work == Work::Last {
@@ -144,13 +160,32 @@ impl<S: Storage> Writer<S> {
 
     fn step(&mut self, last: bool) {
         match self.retry_at {
-            None => self.commit(),
+            None => {
+                self.change_key();
+                self.commit();
+            }
             Some(at) => {
                 self.refuse_opens();
                 if last || Instant::now() >= at {
                     self.heal();
                 }
             }
+        }
+    }
+
+    /// Begins to change the key, when its day is over.
+    fn change_key(&mut self) {
+        let waits = self.pending.iter().any(|entry| matches!(entry.part, Part::Key(_)));
+        if waits {
+            return;
+        }
+        self.commit();
+        if self.retry_at.is_some() {
+            return;
+        }
+        if let Some((next, body)) = self.journal.new_key(&self.head) {
+            let part = Part::Key(Box::new(next));
+            self.pending.push_back(Entry { flow: Uuid::nil(), body, part });
         }
     }
 
@@ -187,7 +222,8 @@ impl<S: Storage> Writer<S> {
     }
 
     fn commit(&mut self) {
-        while !self.pending.is_empty() || self.counted.is_some() {
+        self.checkpoint |= Instant::now() >= self.journal.due_at();
+        while !self.pending.is_empty() || self.counted.is_some() || self.checkpoint {
             if let Err(error) = self.write_batch() {
                 return self.fail(&error);
             }
@@ -195,41 +231,78 @@ impl<S: Storage> Writer<S> {
     }
 
     fn write_batch(&mut self) -> io::Result<()> {
-        let (head, taken) = self.fill();
-        let rotate = self.segment.as_ref().is_some_and(|segment| {
-            segment.len >= self.tuning.segment_bytes
-                || segment.since.elapsed() >= self.tuning.segment_age
-        });
-        if rotate {
-            self.segment = None;
-        }
+        let batch = self.fill();
         self.write_out()?;
+        let Batch { head, taken, since, checkpoint, logged, full, .. } = batch;
         self.head = head;
         self.counted = None;
+        self.checkpoint = false;
         self.retry_at = None;
         self.shared.wrote(&self.head);
+        let checkpoint = checkpoint.and_then(|line| self.buffer.get(line));
+        self.journal.wrote(since, checkpoint, logged);
         self.settle(taken);
+        if full {
+            self.segment = None;
+        }
         Ok(())
     }
 
-    /// Serialises the next batch: the head behind it, and how many entries it holds.
-    fn fill(&mut self) -> (Head, usize) {
+    /// Serialises the next batch into the buffer.
+    fn fill(&mut self) -> Batch {
         self.buffer.clear();
-        let mut head = self.head.clone();
-        let logged = clock::unix_ms();
+        let mut batch = Batch::behind(&self.head, self.journal.since());
+        if let Some(step) = self.journal.clock_step(batch.logged) {
+            self.append(&mut batch, &step, Seal::Signed);
+        }
         let body = self.counted.map(|counted| count::unrecorded(&self.shared, counted));
         if let Some(body) = body {
-            append(&mut self.buffer, &body, &self.chain, &mut head, logged);
+            self.append(&mut batch, &body, Seal::Plain);
         }
-        let mut taken = 0;
-        for entry in &self.pending {
-            if self.buffer.len() >= self.tuning.batch_bytes {
+        let pending = std::mem::take(&mut self.pending);
+        let mut new_key = false;
+        for entry in &pending {
+            if self.buffer.len() >= self.tuning.batch_bytes || new_key {
                 break;
             }
-            append(&mut self.buffer, &entry.body, &self.chain, &mut head, logged);
-            taken += 1;
+            new_key = matches!(entry.part, Part::Key(_));
+            let signed = new_key || matches!(entry.part, Part::System);
+            self.append(&mut batch, &entry.body, if signed { Seal::Signed } else { Seal::Plain });
+            batch.taken += 1;
+            if batch.since >= self.tuning.checkpoint_lines && !new_key {
+                self.append_checkpoint(&mut batch);
+            }
         }
-        (head, taken)
+        self.pending = pending;
+        batch.full = self.segment.as_ref().is_some_and(|segment| {
+            segment.len.saturating_add(self.buffer.len() as u64) >= self.tuning.segment_bytes
+                || segment.since.elapsed() >= self.tuning.segment_age
+        });
+        // Behind a new key nothing may be signed with the old one any more.
+        let due = self.checkpoint && batch.checkpoint.is_none();
+        if (due || (self.checkpoint || batch.full) && batch.since > 0) && !new_key {
+            self.append_checkpoint(&mut batch);
+        }
+        batch
+    }
+
+    fn append_checkpoint(&mut self, batch: &mut Batch) {
+        let body = self.journal.checkpoint(&batch.head, batch.since);
+        let start = self.append(batch, &body, Seal::Signed);
+        batch.checkpoint = Some(start..self.buffer.len().saturating_sub(1));
+        batch.since = 0;
+    }
+
+    /// Appends a line to the buffer; returns where it begins.
+    fn append(&mut self, batch: &mut Batch, body: &[u8], seal: Seal) -> usize {
+        let link = batch.head.next();
+        let key = (seal == Seal::Signed).then(|| self.journal.key());
+        let out = &mut self.buffer;
+        let start = record::append_line(out, body, &self.chain, &link, batch.logged, key);
+        batch.head = Head::of(link.seq, out.get(start..).unwrap_or_default());
+        batch.since = batch.since.saturating_add(1);
+        out.push(b'\n');
+        start
     }
 
     fn write_out(&mut self) -> io::Result<()> {
@@ -300,7 +373,8 @@ impl<S: Storage> Writer<S> {
                     self.open.remove(&entry.flow);
                     freed += 1;
                 }
-                Part::Extra => {}
+                Part::Extra | Part::System => {}
+                Part::Key(next) => self.journal.adopt(*next, self.head.seq),
             }
         }
         self.shared.free_slots(freed);
@@ -346,6 +420,11 @@ impl<S: Storage> Writer<S> {
     }
 
     fn finish(&mut self) {
+        if self.retry_at.is_none() {
+            self.pending.push_back(Entry::system(self.journal.stop()));
+            self.checkpoint = true;
+            self.commit();
+        }
         if let Some(counted) = self.counted {
             tracing::error!(
                 count = counted.count,
@@ -364,6 +443,36 @@ impl<S: Storage> Writer<S> {
     }
 }
 
+/// What is in the buffer.
+struct Batch {
+    /// The head behind it.
+    head: Head,
+    /// How many entries it holds.
+    taken: usize,
+    /// Lines behind its last checkpoint, or the last durable one.
+    since: u64,
+    /// Where its last checkpoint is in the buffer.
+    checkpoint: Option<Range<usize>>,
+    /// When it was made, Unix time in ms.
+    logged: u64,
+    /// The segment is full with it.
+    full: bool,
+}
+
+impl Batch {
+    fn behind(head: &Head, since: u64) -> Self {
+        let logged = clock::unix_ms();
+        Self { head: head.clone(), taken: 0, since, checkpoint: None, logged, full: false }
+    }
+}
+
+/// Whether a line is signed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seal {
+    Plain,
+    Signed,
+}
+
 /// Closes the queue also when the writer panics, so that nobody waits for a writer that is gone.
 struct Abandon(Arc<Shared>);
 
@@ -374,13 +483,6 @@ impl Drop for Abandon {
         }
         self.0.abandon();
     }
-}
-
-fn append(out: &mut Vec<u8>, body: &[u8], chain: &str, head: &mut Head, logged: u64) {
-    let link = head.next();
-    let start = record::append_line(out, body, chain, &link, logged);
-    *head = Head::of(link.seq, out.get(start..).unwrap_or_default());
-    out.push(b'\n');
 }
 
 fn write<F: SegmentFile>(segment: &mut Segment<F>, bytes: &[u8]) -> io::Result<()> {

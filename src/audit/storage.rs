@@ -4,7 +4,7 @@
 //! the directory, [`SegmentFile::sync`] the data.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -120,10 +120,39 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Gives a whole segment a name under which it is evidence and no part of the log.
-pub(super) fn move_aside(path: &Path) -> io::Result<()> {
-    std::fs::rename(path, torn_path(path, 0))?;
+/// Appends a line to a small file of lines and makes it durable, unless a line that `is_it` is there.
+/// What a crash left of a line is cut off first.
+pub(super) fn append_line(
+    path: &Path,
+    line: &[u8],
+    is_it: impl Fn(&str) -> bool,
+) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(FILE_MODE)
+        .open(path)?;
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let text = String::from_utf8_lossy(content.get(..whole).unwrap_or_default());
+    if !text.lines().any(is_it) {
+        file.set_len(whole as u64)?;
+        file.seek(SeekFrom::Start(whole as u64))?;
+        file.write_all(&[line, b"\n"].concat())?;
+    }
+    file.sync_all()?;
     sync_parent(path)
+}
+
+/// Gives a whole segment a name under which it is evidence and no part of the log; returns it.
+pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = torn_path(path, 0);
+    std::fs::rename(path, &aside)?;
+    sync_parent(path)?;
+    Ok(aside)
 }
 
 /// A name for what was torn off at `offset` that is not taken: a segment can be torn twice at one

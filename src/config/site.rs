@@ -331,6 +331,8 @@ pub enum ForeignDns {
 pub struct AuditConfig {
     /// Where records are kept.
     pub directory: PathBuf,
+    /// Where private signing keys are kept.
+    pub keys: PathBuf,
     /// What happens when the disk is full.
     pub on_full: OnFull,
 }

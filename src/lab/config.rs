@@ -6,13 +6,16 @@ use std::path::Path;
 use super::services::{IOT_CREDENTIALS, IOT_DATA};
 use super::topology::{DEVICES, TUNNEL_SOURCE, ZONES};
 
+/// The site's name.
+pub(crate) const SITE: &str = "augsburg-2";
+
 /// The site's configuration file, with what the daemon writes in `directory`.
 pub(crate) fn daemon(directory: &Path) -> String {
     let directory = directory.display();
     let inbound = ZONES.map(|zone| format!("\"{}\"", zone.resolver())).join(", ");
     let mut text = format!(
         r#"[site]
-name    = "augsburg-2"
+name    = "{SITE}"
 region  = "eu-central-1"
 account = "123456789012"
 

@@ -44,6 +44,7 @@ use std::process::Child;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub(crate) use config::SITE;
 pub use daemon::Daemon;
 pub use error::LabError;
 pub use faults::Leak;

@@ -6,7 +6,10 @@ use serde_json::Value;
 
 /// What is wrong with a record, one sentence each; empty when it fits the project's schema.
 pub(crate) fn problems(record: &Value) -> Vec<String> {
-    let schema = include_str!("../schema/network_activity.schema.json");
+    let schema = match record["class_uid"].as_u64() {
+        Some(6002) => include_str!("../schema/application_lifecycle.schema.json"),
+        _ => include_str!("../schema/network_activity.schema.json"),
+    };
     let root: Value = serde_json::from_str(schema).expect("the schema is JSON");
     let mut found = Vec::new();
     check(&root, &root, record, "", &mut found);
@@ -68,6 +71,7 @@ fn kind(value: &Value, name: &str) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_u64(),
+        "number" => value.is_number(),
         "boolean" => value.is_boolean(),
         other => panic!("the checker does not know the type {other}"),
     }

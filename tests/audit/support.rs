@@ -19,6 +19,9 @@ pub(crate) fn options(directory: &Path, slots: usize) -> AuditOptions {
         site: "augsburg-2".to_owned(),
         region: "eu-central-1".to_owned(),
         slots,
+        keys: directory.join("keys"),
+        root_key: None,
+        policy: "0".repeat(64),
     }
 }
 
@@ -103,7 +106,7 @@ pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
 /// Every record of a directory.
 pub(crate) fn records(directory: &Path) -> Vec<Value> {
     let mut lines = audit::read::lines(directory).expect("the directory can be read");
-    let mut records = Vec::new();
+    let mut records = Vec::<Value>::new();
     while let Some(line) = lines.next_line().expect("the segment can be read") {
         records.push(serde_json::from_slice(line.bytes).expect("a line is JSON"));
     }
@@ -116,10 +119,10 @@ pub(crate) fn one_record() -> Value {
     let audit = start(directory.path(), 1);
     let mut flow = allowed(&audit);
     wait(flow.open()).expect("the record is durable");
-    records(directory.path()).remove(0)
+    records(directory.path()).pop().expect("the record is there")
 }
 
-/// The promises of any run that has ended; returns the records for more.
+/// The promises of any run that has ended; returns the records of flows for more.
 pub(crate) fn assert_promises(directory: &Path) -> Vec<Value> {
     let report = audit::verify_chain(directory).expect("the chain is whole");
     let records = records(directory);
@@ -130,6 +133,9 @@ pub(crate) fn assert_promises(directory: &Path) -> Vec<Value> {
         assert_eq!(crate::schema::problems(record), Vec::<String>::new(), "{record}");
         assert_eq!(record["metadata"]["sequence"], seq);
         assert_eq!(record["unmapped"]["chain"]["seq"], seq);
+        if record["class_uid"] == 6002 {
+            continue;
+        }
         assert_consistent(record);
         let Some(flow) = record["metadata"]["correlation_uid"].as_str() else { continue };
         let (opens, ends) = flows.entry(flow.to_owned()).or_default();
@@ -144,7 +150,7 @@ pub(crate) fn assert_promises(directory: &Path) -> Vec<Value> {
     for (flow, (opens, ends)) in flows {
         assert!(opens <= 1 && ends == 1, "{flow}: {opens} Opens and {ends} ends");
     }
-    records
+    records.into_iter().filter(|record| record["class_uid"] == 4001).collect()
 }
 
 fn assert_consistent(record: &Value) {

@@ -1,6 +1,7 @@
 //! The log with its insides open: failing disks, torn tails, changed lines.
 
 mod faults;
+mod keys;
 mod tail;
 
 use std::path::Path;
@@ -20,6 +21,9 @@ fn options(directory: &Path) -> AuditOptions {
         site: "augsburg-2".to_owned(),
         region: "eu-central-1".to_owned(),
         slots: 256,
+        keys: directory.join("keys"),
+        root_key: None,
+        policy: "0".repeat(64),
     }
 }
 
@@ -61,10 +65,26 @@ fn records(directory: &Path) -> Vec<Value> {
     records
 }
 
-/// What `status_code` says, record by record, of a directory with a whole chain.
+/// What `status_code` says, flow record by flow record, of a directory with a whole chain.
 fn codes(directory: &Path) -> Vec<String> {
+    codes_of(directory, "flow")
+}
+
+/// The same of the records of the box's own.
+fn system_codes(directory: &Path) -> Vec<String> {
+    codes_of(directory, "system")
+}
+
+fn codes_of(directory: &Path, log_name: &str) -> Vec<String> {
     let report = verify_chain(directory).unwrap();
     let records = records(directory);
     assert_eq!(report.records, records.len() as u64);
-    records.iter().map(|record| record["status_code"].as_str().unwrap().to_owned()).collect()
+    let wanted = records.iter().filter(|record| record["metadata"]["log_name"] == log_name);
+    wanted.map(|record| record["status_code"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Takes a log's keys to where its segments are taken.
+fn copy_keys(from: &Path, to: &Path) {
+    std::fs::create_dir(to.join("keys")).unwrap();
+    std::fs::copy(from.join("keys/current"), to.join("keys/current")).unwrap();
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::spool::{SETTLED, Tuning};
 use super::super::{ChainError, Disk, read, verify_chain};
-use super::{codes, flow, start, start_on, wait, whole_flow};
+use super::{codes, copy_keys, flow, records, start, start_on, system_codes, wait, whole_flow};
 
 /// A directory in memory, where there is one: these tests start logs by the thousand, and what they
 /// look at is not whether a disk keeps its word.
@@ -43,11 +43,12 @@ fn a_tail_cut_anywhere_is_moved_aside_and_the_chain_goes_on() {
     let (original, path) = log_of_three();
     let bytes = fs::read(&path).unwrap();
     let starts = line_starts(&bytes);
-    let (open, close, end) = (starts[4], starts[5], starts[6]);
-    assert_eq!(end, bytes.len());
-    drop(original);
-    for cut in open..end {
+    // A boot record and a checkpoint stand before the flows, a stop record and one behind.
+    let (open, close, end) = (starts[6], starts[7], starts[8]);
+    // A prime step meets every kind of place; each cut is a whole start.
+    for cut in (open..end).step_by(13).chain([close, end - 1]) {
         let directory = directory();
+        copy_keys(original.path(), directory.path());
         let segment = directory.path().join(path.file_name().unwrap());
         fs::write(&segment, &bytes[..cut]).unwrap();
         start(directory.path()).close();
@@ -68,7 +69,7 @@ fn a_tail_cut_anywhere_is_moved_aside_and_the_chain_goes_on() {
             assert_eq!(codes.len(), 4, "{cut}");
         }
         // The end of a crashed flow is written once; some cuts are enough to see it.
-        if cut.is_multiple_of(16) || cut == close {
+        if cut.is_multiple_of(8) || cut == close {
             start(directory.path()).close();
             assert_eq!(super::codes(directory.path()), codes);
         }
@@ -94,23 +95,19 @@ fn garbage_at_the_end_is_a_torn_tail() {
 
 #[test]
 fn a_segment_with_nothing_whole_in_it_is_moved_aside() {
-    let (directory, path) = log_of_three();
-    let next = directory.path().join("flow-00000000000000000007.ndjson");
     for (content, aside) in [(&b"{\"meta"[..], 1), (&b""[..], 0)] {
+        let (directory, path) = log_of_three();
+        let untouched = fs::read(&path).unwrap();
+        let next = directory.path().join("flow-00000000000000000011.ndjson");
         fs::write(&next, content).unwrap();
-        start(directory.path()).close();
+        let audit = start(directory.path());
+        whole_flow(&audit);
+        audit.close();
         assert_eq!(torn_files(directory.path()).len(), aside);
-        torn_files(directory.path()).into_iter().for_each(|torn| fs::remove_file(torn).unwrap());
-        let _ = fs::remove_file(&next);
+        assert_eq!(codes(directory.path()).len(), 8);
+        assert_eq!(fs::read(&path).unwrap(), untouched, "the chain goes on in the next segment");
+        assert!(fs::metadata(&next).unwrap().len() > 1000);
     }
-    assert_eq!(codes(directory.path()).len(), 6);
-    let untouched = fs::read(&path).unwrap();
-    fs::write(&next, b"").unwrap();
-    let audit = start(directory.path());
-    whole_flow(&audit);
-    audit.close();
-    assert_eq!(codes(directory.path()).len(), 8);
-    assert_eq!(fs::read(&path).unwrap(), untouched, "the chain goes on in the empty segment");
 }
 
 #[test]
@@ -118,12 +115,12 @@ fn a_flipped_byte_in_any_line_is_found_and_left_alone() {
     let (original, path) = log_of_three();
     let bytes = fs::read(&path).unwrap();
     let starts = line_starts(&bytes);
-    drop(original);
     for (line, start_of_line) in starts.iter().take(5).enumerate() {
         let mut changed = bytes.clone();
         let at = start_of_line + 400;
         changed[at] ^= 1;
         let directory = directory();
+        copy_keys(original.path(), directory.path());
         let segment = directory.path().join(path.file_name().unwrap());
         if line == 3 {
             // A torn tail behind it does not make it less suspicious.
@@ -145,8 +142,14 @@ fn a_flipped_byte_in_any_line_is_found_and_left_alone() {
         audit.close();
         assert_eq!(fs::read(&segment).unwrap(), changed, "evidence is not touched");
         assert_eq!(torn_files(directory.path()), Vec::<PathBuf>::new());
-        let next = directory.path().join("flow-00000000000000000007.ndjson");
-        assert_eq!(fs::read_to_string(next).unwrap().lines().count(), 2);
+        let next = directory.path().join("flow-00000000000000000011.ndjson");
+        let next = fs::read_to_string(next).unwrap();
+        // An end that cannot be read any more counts as none.
+        for code in ["\"status_code\":\"open\"", "\"status_code\":\"closed_by_device\""] {
+            assert_eq!(next.lines().filter(|line| line.contains(code)).count(), 1);
+        }
+        let recovery = next.lines().find(|line| line.contains("\"recovery\"")).unwrap();
+        assert!(recovery.contains("\"damaged\":true"), "{recovery}");
     }
 }
 
@@ -177,7 +180,8 @@ fn segments_rotate_and_one_crash_end_reaches_over_them() {
         let codes = codes(directory.path());
         assert_eq!(codes.len(), 22);
         assert_eq!(codes.last().unwrap(), "unknown_crash");
-        assert_eq!(fs::read_to_string(directory.path().join(SETTLED)).unwrap(), "22\n");
+        let settled = format!("{}\n", records(directory.path()).len());
+        assert_eq!(fs::read_to_string(directory.path().join(SETTLED)).unwrap(), settled);
     }
 }
 
@@ -204,7 +208,26 @@ fn only_what_came_after_the_last_clean_end_is_searched_for_open_flows() {
     wait(open.open()).unwrap();
     audit.clone().close();
     drop((open, audit));
-    fs::write(directory.path().join(SETTLED), "1\n").unwrap();
+    let settled = records(directory.path()).len();
+    fs::write(directory.path().join(SETTLED), format!("{settled}\n")).unwrap();
     start(directory.path()).close();
     assert_eq!(codes(directory.path()), ["open"]);
+}
+
+#[test]
+fn a_start_says_what_it_put_in_order() {
+    let (directory, path) = log_of_three();
+    OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"half").unwrap();
+    start(directory.path()).close();
+    let all = records(directory.path());
+    let recovery = all.iter().find(|record| record["status_code"] == "recovery").unwrap();
+    let facts = &recovery["unmapped"]["system"];
+    assert_eq!(facts["file"], "flow-00000000000000000001.ndjson");
+    assert_eq!(facts["bytes"], 6);
+    let evidence = directory.path().join(facts["evidence"].as_str().unwrap());
+    assert_eq!(fs::read(evidence).unwrap(), b"{\"half");
+    let expected = ["boot", "checkpoint", "stop", "checkpoint"];
+    let found = system_codes(directory.path());
+    assert_eq!(found[..4], expected);
+    assert_eq!(found[4..], ["boot", "recovery", "checkpoint", "stop", "checkpoint"]);
 }

@@ -15,7 +15,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::{fail, note, print};
-use crate::lab::{Lab, LabError, inside};
+use crate::audit;
+use crate::lab::{Lab, LabError, SITE, inside};
 use cases::CASES;
 use play::Theatre;
 use table::{Shown, Table};
@@ -97,5 +98,6 @@ fn keep_records(lab: &Lab, daemon: &crate::lab::Daemon, to: &PathBuf) -> Result<
                 .map_err(LabError::io(action()))?;
         }
     }
-    Ok(())
+    let key = audit::pinned_key(to).map_err(LabError::io(action()))?;
+    std::fs::write(to.join("audit.pub"), key.file(SITE)).map_err(LabError::io(action()))
 }

@@ -23,6 +23,7 @@ pub(in crate::config) struct Draft {
     pub(in crate::config) listen: Option<At<ListenWord>>,
     foreign: Option<At<ForeignDns>>,
     directory: PathBuf,
+    keys: Option<PathBuf>,
     pub(in crate::config) on_full: Option<At<OnFull>>,
     admin: Admin,
 }
@@ -45,6 +46,7 @@ impl Draft {
             listen: None,
             foreign: None,
             directory: PathBuf::from(DEFAULT_DIRECTORY),
+            keys: None,
             on_full: None,
             admin: Admin {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT)),
@@ -65,12 +67,13 @@ impl Draft {
             ListenWord::Lan => Dns::Lan { foreign },
             ListenWord::Off => Dns::Off,
         };
+        let keys = self.keys.unwrap_or_else(|| self.directory.with_file_name(DEFAULT_KEYS));
         let on_full = self.on_full.map_or(OnFull::Refuse, |on_full| on_full.value);
         Some(Service {
             intercept: Intercept { port: self.port, data_threads: self.data_threads },
             limits: self.limits,
             dns,
-            audit: AuditConfig { directory: self.directory, on_full },
+            audit: AuditConfig { directory: self.directory, keys, on_full },
             admin: self.admin,
         })
     }
@@ -127,6 +130,8 @@ impl Draft {
         if let Some(directory) = directory {
             self.directory = directory.value;
         }
+        let keys = table.optional("keys").and_then(|value| value.parse(values::path));
+        self.keys = keys.map(|keys| keys.value);
         let choices = [("refuse", OnFull::Refuse), ("overwrite", OnFull::Overwrite)];
         self.on_full = table.optional("on-full").and_then(|value| value.choice(&choices));
         table.finish();
@@ -157,6 +162,8 @@ impl Draft {
 
 const DEFAULT_PORT: u16 = 15_443;
 const DEFAULT_ADMIN_PORT: u16 = 9_443;
+/// Beside `directory`.
+const DEFAULT_KEYS: &str = "audit-keys";
 const DEFAULT_DIRECTORY: &str = "/var/lib/sluicegate/audit";
 const DEFAULT_SOCKET: &str = "/run/sluicegate/control.sock";
 /// Ten times what the biggest site has; catches a slip of the finger.

@@ -36,7 +36,11 @@ pub(super) fn bare() -> Site {
         intercept: Intercept { port: 15_443, data_threads: None },
         limits: Limits::default(),
         dns: Dns::Off,
-        audit: AuditConfig { directory: "/nowhere".into(), on_full: OnFull::Refuse },
+        audit: AuditConfig {
+            directory: "/nowhere".into(),
+            keys: "/nowhere/keys".into(),
+            on_full: OnFull::Refuse,
+        },
         admin: Admin {
             listen: (Ipv4Addr::LOCALHOST, 9443).into(),
             socket: "/nowhere/control.sock".into(),

@@ -1,0 +1,169 @@
+//! Records of what the log itself and its box did: OCSF 1.8.0 Application Lifecycle.
+//!
+//! Every one is signed. What happened is in `status_code`, its facts are under `unmapped.system`.
+
+use serde::Serialize;
+
+use super::chain::{Head, Hex};
+use super::clock;
+use super::keys::NextKey;
+use super::kind;
+use super::record::{self, Device, Metadata, Product, Text};
+
+/// One thing that the log or its box did.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Happened<'a> {
+    /// The daemon started.
+    Boot {
+        epoch: u32,
+        key: &'a str,
+        public: String,
+        key_epoch: u32,
+        boot_id: &'a str,
+        policy: &'a str,
+    },
+    /// The daemon ends in order.
+    Stop { boot_id: &'a str },
+    /// Another configuration is in force.
+    Reload { old: String, new: String },
+    /// What the chain was, in the signature of the key of its time.
+    Checkpoint {
+        /// The line before this one.
+        seq: u64,
+        head: Text<Sha256<'a>>,
+        /// Lines since the last checkpoint.
+        records: u64,
+        interval_s: u64,
+        boot_id: &'a str,
+        key_epoch: u32,
+        clock: Clock,
+    },
+    /// A new key; this record is the last line of the old one.
+    Key { epoch: u32, key: &'a str, public: String, previous: &'a str, since: u64 },
+    /// What a start found and put in order.
+    Recovery {
+        /// The segment whose tail was torn.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<String>,
+        /// Bytes that were moved aside.
+        bytes: u64,
+        /// Where they are kept.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        evidence: Option<String>,
+        /// Flows that were open, whose ends follow.
+        flows: usize,
+        /// A line was found that a crash does not explain.
+        damaged: bool,
+    },
+    /// The wall clock went another way than the monotonic one.
+    ClockStep { step_ms: i64, before: u64, after: u64 },
+}
+
+/// How far the wall clock can be believed.
+#[derive(Serialize)]
+pub(super) struct Clock {
+    /// The system says that it follows a time server; absent where it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) synchronised: Option<bool>,
+}
+
+impl Clock {
+    /// Asks the system: systemd-timesyncd(8) keeps a file once it follows a server.
+    pub(super) fn now() -> Self {
+        let synchronised = std::path::Path::new(TIMESYNC).exists().then_some(true);
+        Self { synchronised }
+    }
+}
+
+/// A SHA-256 as records spell it.
+pub(super) struct Sha256<'a>(pub(super) &'a [u8; 32]);
+
+impl std::fmt::Display for Sha256<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sha256:{}", Hex(self.0))
+    }
+}
+
+impl<'a> Happened<'a> {
+    /// A new key, introduced by the line behind `head`.
+    pub(super) fn key(next: &'a NextKey, previous: &'a str, head: &Head) -> Self {
+        Self::Key {
+            epoch: next.epoch(),
+            key: next.key().id().as_str(),
+            public: next.key().public().base64(),
+            previous,
+            since: head.seq.saturating_add(1),
+        }
+    }
+
+    fn row(&self) -> (&'static str, u8, &'static str, u8) {
+        const OTHER: (u8, &str) = (99, "Other");
+        let (code, (activity, caption), severity) = match self {
+            Self::Boot { .. } => ("boot", (3, "Start"), INFORMATIONAL),
+            Self::Stop { .. } => ("stop", (4, "Stop"), INFORMATIONAL),
+            Self::Reload { .. } => ("reload", (8, "Update"), INFORMATIONAL),
+            Self::Checkpoint { .. } => ("checkpoint", OTHER, INFORMATIONAL),
+            Self::Key { .. } => ("key", OTHER, INFORMATIONAL),
+            Self::Recovery { damaged: true, .. } => ("recovery", OTHER, HIGH),
+            Self::Recovery { .. } => ("recovery", OTHER, LOW),
+            Self::ClockStep { .. } => ("clock_step", OTHER, LOW),
+        };
+        (code, activity, caption, severity)
+    }
+}
+
+/// Serialises a record of the box's own.
+pub(super) fn body(site: &str, region: &str, happened: &Happened<'_>) -> Vec<u8> {
+    let (status_code, activity_id, activity_name, severity_id) = happened.row();
+    record::body(&SystemRecord {
+        metadata: Metadata::system(site),
+        category_uid: 6,
+        class_uid: kind::CLASS_UID_SYSTEM,
+        class_name: "Application Lifecycle",
+        activity_id,
+        activity_name,
+        type_uid: u32::from(kind::CLASS_UID_SYSTEM) * 100 + u32::from(activity_id),
+        severity_id,
+        time: clock::unix_ms(),
+        status_code,
+        app: Product::this(),
+        device: Device::new(site, region),
+        unmapped: Unmapped { system: Facts { v: 1, mono_ns: clock::mono_ns(), facts: happened } },
+    })
+}
+
+#[derive(Serialize)]
+struct SystemRecord<'a> {
+    metadata: Metadata<'a>,
+    category_uid: u8,
+    class_uid: u16,
+    class_name: &'static str,
+    activity_id: u8,
+    activity_name: &'static str,
+    type_uid: u32,
+    severity_id: u8,
+    time: u64,
+    status_code: &'static str,
+    app: Product,
+    device: Device<'a>,
+    unmapped: Unmapped<'a>,
+}
+
+#[derive(Serialize)]
+struct Unmapped<'a> {
+    system: Facts<'a>,
+}
+
+#[derive(Serialize)]
+struct Facts<'a> {
+    v: u8,
+    mono_ns: u64,
+    #[serde(flatten)]
+    facts: &'a Happened<'a>,
+}
+
+const TIMESYNC: &str = "/run/systemd/timesync/synchronized";
+const INFORMATIONAL: u8 = 1;
+const LOW: u8 = 2;
+const HIGH: u8 = 4;

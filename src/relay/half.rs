@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::pipe::Pipe;
 use super::pool::{RelayPool, add, bump};
-use super::socket::{Way, attempt, finish, ready_for, receive, send};
+use super::socket::{Way, attempt, finish, ready_for, receive, send, sent};
 use super::{DirectionBytes, Engine};
 
 /// One direction of a flow.
@@ -108,6 +108,11 @@ impl Half {
             match self.stage {
                 Stage::Ended => return Halt::Ended,
                 Stage::Ending => {
+                    // Behind a FIN nobody can tell any more whether bytes are unsent, and a reset
+                    // that followed would destroy them.
+                    if sent(cx, leg.sink).is_pending() {
+                        return Halt::Blocked;
+                    }
                     self.stage = Stage::Ended;
                     return finish(leg.sink).map_or(Halt::SinkFailed, |()| Halt::Ended);
                 }

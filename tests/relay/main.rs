@@ -10,4 +10,6 @@ mod fire;
 mod judge;
 mod peer;
 mod plan;
+mod rules;
 mod sockets;
+mod starved;

@@ -177,6 +177,9 @@ fn a_broken_pipe_and_a_lack_of_descriptors_do_not_end_the_gate() {
         let served = calls.into_iter().map(Work::join).filter(Result::is_ok).count();
         assert!(served >= 10, "{served} of 12");
         assert!(get(&lab, 0, dialled(IOT, 443), IOT_DATA).is_ok(), "{}", daemon.stderr_text());
+        daemon.signal(Signal::TERM).unwrap();
+        let status = daemon.wait(SOON).unwrap().expect("it ends");
+        assert_eq!(status.code(), Some(0), "{}", daemon.stderr_text());
         assert_log(&lab);
         assert_eq!(lab.leaked_packets().unwrap(), 0);
     });

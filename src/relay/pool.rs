@@ -21,7 +21,7 @@ pub struct RelayPool {
     /// How many more requests are refused before the kernel is asked for a pipe again.
     refusals_left: Cell<u32>,
     #[cfg(test)]
-    pub(super) fault: Cell<Option<super::tests::Fault>>,
+    pub(super) fault: Cell<Option<(super::tests::Fault, rustix::io::Errno)>>,
 }
 
 /// What the relays of a thread have done so far.

@@ -97,7 +97,7 @@ fn a_verdict_that_allows_allocates_nothing() {
 }
 
 #[test]
-fn a_refusal_allocates_its_words_and_gives_them_back() {
+fn a_refusal_allocates_nothing() {
     let policy = plant::policy();
     let cases = plant::cases(&policy);
     let refused: Vec<_> = cases.iter().filter(|case| case.reason.is_some()).collect();
@@ -105,9 +105,7 @@ fn a_refusal_allocates_its_words_and_gives_them_back() {
     for case in refused {
         for (asking, name, port) in &case.questions {
             let info = measure(|| drop(policy.judge(*asking, name, *port)));
-            assert!(info.count_total <= 8, "{}: {name}: {info:?}", case.label);
-            assert!(info.bytes_total <= 512, "{}: {name}: {info:?}", case.label);
-            assert_eq!(info.count_current, 0, "{}: {name}", case.label);
+            assert_eq!(info.count_total, 0, "{}: {name}: {info:?}", case.label);
         }
     }
 }

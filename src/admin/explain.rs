@@ -16,7 +16,7 @@ use crate::config::Site;
 use crate::name::{NameError, ServerName};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::Netlink;
-use crate::policy::{Asking, Denial, Grant, Policy, Step};
+use crate::policy::{Asking, Grant, Policy, Step};
 use crate::proxy::{Rules, RulesInForce};
 use crate::reason::Reason;
 use crate::resolve::{Explained, LastAnswer, Refused};
@@ -212,10 +212,10 @@ impl Explanation {
                 }
                 Some(grant)
             }
-            Err(Denial { reason, remedy, rule, service }) => {
-                self.rule = Some(rule);
-                self.service = service;
-                self.deny(reason, remedy);
+            Err(denial) => {
+                self.rule = Some(denial.rule());
+                self.service = denial.service();
+                self.deny(denial.reason, denial.remedy());
                 None
             }
         }

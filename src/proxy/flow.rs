@@ -26,7 +26,7 @@ use crate::hello::alert::{Alert, alert_for};
 use crate::hello::{Hello, HelloReader, Progress, Refusal, Stopped};
 use crate::intercept::Intercepted;
 use crate::net::socket::reset_on_close;
-use crate::policy::{Asking, Grant};
+use crate::policy::{Asking, Denial, Grant};
 use crate::reason::Reason;
 use crate::relay::{FlowBytes, RelayEnd, relay};
 use crate::resolve::{Endpoints, Refused};
@@ -232,7 +232,7 @@ fn judge(
         Ok(grant) => {
             record.set_rule(granted(policy, &grant));
             if let Some(denial) = grant.would_be() {
-                let (reason, remedy) = (denial.reason, denial.remedy.clone());
+                let (reason, remedy) = (denial.reason, denial.remedy());
                 record.set_learnt(LearntFacts { reason, remedy });
             }
             Ok(grant)
@@ -240,11 +240,11 @@ fn judge(
         Err(denial) => {
             record.set_rule(RuleFacts {
                 policy,
-                rule: denial.rule,
+                rule: denial.rule(),
                 endpoint: None,
-                service: denial.service,
+                service: denial.service(),
             });
-            Err(Stop { remedy: denial.remedy, ..Stop::new(denial.reason) })
+            Err(Stop { remedy: denial.remedy(), ..Stop::new(denial.reason) })
         }
     }
 }
@@ -253,7 +253,7 @@ fn granted(policy: Arc<str>, grant: &Grant) -> RuleFacts {
     let (rule, endpoint) = (Arc::clone(grant.rule()), grant.endpoint());
     match grant.would_be() {
         // What learn mode allows belongs to no table of the file.
-        Some(denial) => RuleFacts { policy, rule, endpoint: None, service: denial.service.clone() },
+        Some(denial) => RuleFacts { policy, rule, endpoint: None, service: denial.service() },
         None => RuleFacts {
             policy,
             rule,
@@ -266,7 +266,7 @@ fn granted(policy: Arc<str>, grant: &Grant) -> RuleFacts {
 /// A name of learn mode with a public address has no zone to mend: what policy says of it helps.
 fn unresolved(grant: &Grant, refused: Refused) -> Stop {
     let learnt = grant.would_be().filter(|_| refused.reason == Reason::AddressPublic);
-    let remedy = learnt.and_then(|denial| denial.remedy.clone());
+    let remedy = learnt.and_then(Denial::remedy);
     Stop { detail: Some(refused.detail), remedy, ..Stop::new(refused.reason) }
 }
 

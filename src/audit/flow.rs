@@ -24,7 +24,7 @@ use super::{
     TrafficFacts, clock,
 };
 use crate::config::MacAddr;
-use crate::hello::HelloFacts;
+use crate::hello::{HelloFacts, Ja4};
 use crate::name::ServerName;
 use crate::reason::Reason;
 
@@ -115,7 +115,7 @@ struct HelloPart {
     version: String,
     alpn: Vec<String>,
     ech: bool,
-    ja4: String,
+    ja4: Ja4,
     notes: Vec<String>,
 }
 
@@ -136,15 +136,15 @@ impl FlowRecord {
         self.device.identity = identity;
     }
 
-    /// Adds what the hello said.
-    pub fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts) {
+    /// Adds what the hello said, and its fingerprint.
+    pub fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts, ja4: Ja4) {
         let alpn = facts.alpn.iter().take(MAX_LIST);
         self.hello = Some(HelloPart {
             name: name.cloned(),
             version: version_text(facts.highest_version()),
             alpn: alpn.map(|protocol| protocol.escape_ascii().to_string()).collect(),
             ech: facts.ech,
-            ja4: facts.ja4.clone(),
+            ja4,
             notes: facts.notes.iter().take(MAX_LIST).cloned().collect(),
         });
     }
@@ -349,8 +349,8 @@ impl FlowRecord {
     }
 
     fn fingerprint(&self) -> Option<[record::Fingerprint<'_>; 1]> {
-        let ja4 = self.hello.as_ref().map(|hello| hello.ja4.as_str());
-        ja4.filter(|ja4| !ja4.is_empty()).map(|value| {
+        self.hello.as_ref().map(|hello| {
+            let value = hello.ja4.as_str();
             [record::Fingerprint { type_id: kind::FINGERPRINT_JA4, kind: "JA4", value }]
         })
     }

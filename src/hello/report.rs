@@ -31,7 +31,7 @@ pub fn report(answer: Result<&Hello, &Refusal>) -> Value {
             facts.alpn.iter().map(|name| name.escape_ascii().to_string()).collect()
         }),
         "ech": facts.is_some_and(|facts| facts.ech),
-        "ja4": facts.map(|facts| &facts.ja4),
+        "ja4": facts.map(|facts| facts.ja4().to_string()),
         "records": facts.map(|facts| facts.records),
         "bytes": facts.map(|facts| facts.bytes),
         "trailing_bytes": facts.map(|facts| facts.trailing_bytes),
@@ -46,16 +46,16 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hello::{HelloReader, Stopped};
+    use crate::hello::{ClientTraits, HelloReader, Stopped};
 
     #[test]
     fn a_hello_and_a_refusal_have_the_same_fields() {
         let facts = HelloFacts {
             legacy_version: 0x0303,
-            versions: vec![0x0304, 0x7f1c],
-            alpn: vec![Box::from(&b"h2"[..]), Box::from(&b"\xff\n"[..])],
+            versions: [0x0304, 0x7f1c].into_iter().collect(),
+            alpn: [&b"h2"[..], b"\xff\n"].into_iter().collect(),
             ech: true,
-            ja4: "t13d".into(),
+            traits: ClientTraits::default(),
             records: 1,
             bytes: 200,
             trailing_bytes: 3,
@@ -69,7 +69,7 @@ mod tests {
                 "name": "device.example.com", "reason": null, "sentence": null, "remedy": null,
                 "detail": null, "first_bytes": null, "legacy_version": "TLS 1.2",
                 "versions": ["TLS 1.3", "0x7f1c"], "alpn": ["h2", r"\xff\n"], "ech": true,
-                "ja4": "t13d", "records": 1, "bytes": 200, "trailing_bytes": 3,
+                "ja4": "t00i000000_000000000000_000000000000", "records": 1, "bytes": 200, "trailing_bytes": 3,
                 "notes": ["a note"],
             })
         );

@@ -105,6 +105,7 @@ pub struct Refusal {
 }
 
 /// What [`HelloReader::push`] found so far.
+#[allow(clippy::large_enum_variant, reason = "a box would be an allocation for each hello")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// More bytes are needed.

@@ -23,10 +23,10 @@ use crate::audit::{
     DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, LearntFacts, NoteFacts, RuleFacts, Slot,
 };
 use crate::hello::alert::{Alert, alert_for};
-use crate::hello::{Hello, HelloReader, Progress, Refusal, Stopped};
+use crate::hello::{Hello, HelloReader, Ja4, Progress, Refusal, Stopped};
 use crate::intercept::Intercepted;
 use crate::net::socket::reset_on_close;
-use crate::policy::{Asking, Grant, catalogue};
+use crate::policy::{Asking, Denial, Grant, catalogue};
 use crate::reason::Reason;
 use crate::relay::{RelayEnd, relay};
 use crate::resolve::{Endpoints, Refused};
@@ -63,6 +63,14 @@ struct Asked<'a> {
     from: IpAddr,
     port: u16,
     share: &'a mut Result<Admitted, TooMany>,
+}
+
+/// A hello that names a server.
+struct Heard {
+    hello: Hello,
+    ja4: Ja4,
+    /// Every byte received.
+    raw: Vec<u8>,
 }
 
 /// A flow that is connected; the endpoint has the hello.
@@ -104,16 +112,16 @@ async fn set_up(
         ..Stop::new(too_many.reason)
     })?;
     record.set_mac(shared.neighbours.heard(from));
-    let (hello, raw) = until_cut(registered, read_hello(shared, device, record)).await??;
+    let heard = until_cut(registered, read_hello(shared, device, record)).await??;
     share.heard();
-    let version = Some(hello.facts.legacy_version);
+    let version = Some(heard.hello.facts.legacy_version);
     let deadline = Instant::now() + SET_UP;
     let asking = until_cut(registered, recognise(shared, from, record))
         .await
         .and_then(|asked| asked)
         .map_err(|stop| stop.with_alert(version))?;
     let rules = shared.rules.now();
-    let grant = judge(shared, &rules, asking, &hello, port, record)
+    let grant = judge(shared, &rules, asking, &heard, port, record)
         .map_err(|stop| stop.with_alert(version))?;
     registered.granted(asking, &grant);
     let connecting = connect(shared, &rules, &grant, record, deadline);
@@ -127,7 +135,7 @@ async fn set_up(
         return Err(Stop::new(Reason::DeviceNotAllowed).with_alert(version));
     }
     let mut endpoint = dialed.stream;
-    let handing_over = tokio::time::timeout(HAND_OVER, endpoint.write_all(&raw));
+    let handing_over = tokio::time::timeout(HAND_OVER, endpoint.write_all(&heard.raw));
     let failed = match until_cut(registered, handing_over).await? {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(format!("the endpoint closed before it had the hello: {error}")),
@@ -138,8 +146,8 @@ async fn set_up(
         return Err(Stop { detail: Some(detail), ..Stop::new(Reason::EndpointUnreachable) });
     }
     let carried = Rc::new(Carried::default());
-    carried.bytes.up.copied.set(raw.len() as u64);
-    let behind_hello = raw.get(hello.facts.bytes..).unwrap_or_default();
+    carried.bytes.up.copied.set(heard.raw.len() as u64);
+    let behind_hello = heard.raw.get(heard.hello.facts.bytes..).unwrap_or_default();
     let onlookers = Onlookers::new(&carried, behind_hello);
     Ok(Ready { endpoint, carried, onlookers })
 }
@@ -165,7 +173,7 @@ async fn read_hello(
     shared: &Shared,
     device: &TcpStream,
     record: &mut FlowRecord,
-) -> Result<(Hello, Vec<u8>), Stop> {
+) -> Result<Heard, Stop> {
     let deadline = Instant::now() + HELLO_DEADLINE;
     let mut reader = HelloReader::new();
     loop {
@@ -176,7 +184,7 @@ async fn read_hello(
         };
         if let Some(stopped) = stopped {
             let version = reader.record_version();
-            return Err(refused_hello(reader.stop(stopped), version, record));
+            return Err(refused_hello(shared, reader.stop(stopped), version, record));
         }
         let progress = {
             let mut scratch = shared.scratch.borrow_mut();
@@ -190,23 +198,31 @@ async fn read_hello(
         match progress {
             None => {
                 let version = reader.record_version();
-                return Err(refused_hello(reader.stop(Stopped::Closed), version, record));
+                let refusal = reader.stop(Stopped::Closed);
+                return Err(refused_hello(shared, refusal, version, record));
             }
             Some(Progress::Incomplete) => {}
             Some(Progress::Refused(refusal)) => {
-                return Err(refused_hello(refusal, reader.record_version(), record));
+                return Err(refused_hello(shared, refusal, reader.record_version(), record));
             }
             Some(Progress::Hello(hello)) => {
-                record.set_hello(Some(&hello.name), &hello.facts);
-                return Ok((hello, reader.into_raw()));
+                let ja4 = shared.ja4.borrow_mut().ja4(&hello.facts.traits);
+                record.set_hello(Some(&hello.name), &hello.facts, ja4);
+                return Ok(Heard { hello, ja4, raw: reader.into_raw() });
             }
         }
     }
 }
 
-fn refused_hello(refusal: Refusal, heard: Option<u16>, record: &mut FlowRecord) -> Stop {
+fn refused_hello(
+    shared: &Shared,
+    refusal: Refusal,
+    heard: Option<u16>,
+    record: &mut FlowRecord,
+) -> Stop {
     if let Some(facts) = &refusal.facts {
-        record.set_hello(None, facts);
+        let ja4 = shared.ja4.borrow_mut().ja4(&facts.traits);
+        record.set_hello(None, facts, ja4);
     }
     if !refusal.first_bytes.is_empty() {
         record.set_first_bytes(&refusal.first_bytes);
@@ -220,15 +236,15 @@ fn judge(
     shared: &Shared,
     rules: &Rules,
     asking: Asking,
-    hello: &Hello,
+    heard: &Heard,
     port: u16,
     record: &mut FlowRecord,
 ) -> Result<Grant, Stop> {
-    let verdict = rules.policy.judge_at(asking, &hello.name, port, OffsetDateTime::now_utc());
+    let verdict = rules.policy.judge_at(asking, &heard.hello.name, port, OffsetDateTime::now_utc());
     record.set_identity(verdict.identity.name.clone(), verdict.identity.by);
-    record.set_outlook(outlook(hello));
+    record.set_outlook(outlook(&heard.hello));
     let shown = Shown::by(asking, verdict.identity.name.as_ref());
-    if shared.fingerprints.note(shown, &hello.facts.ja4) == Seen::New {
+    if shared.fingerprints.note(&shown, heard.ja4) == Seen::New {
         record.note_new_ja4();
     }
     let policy = Arc::clone(rules.policy.hash());
@@ -236,7 +252,7 @@ fn judge(
         Ok(grant) => {
             record.set_rule(granted(policy, &grant));
             if let Some(denial) = grant.would_be() {
-                let (reason, remedy) = (denial.reason, denial.remedy.clone());
+                let (reason, remedy) = (denial.reason, denial.remedy());
                 record.set_learnt(LearntFacts { reason, remedy });
             }
             Ok(grant)
@@ -244,11 +260,11 @@ fn judge(
         Err(denial) => {
             record.set_rule(RuleFacts {
                 policy,
-                rule: denial.rule,
-                endpoint: denial.endpoint,
-                service: denial.service,
+                rule: denial.rule(),
+                endpoint: denial.endpoint(),
+                service: denial.service(),
             });
-            Err(Stop { remedy: denial.remedy, ..Stop::new(denial.reason) })
+            Err(Stop { remedy: denial.remedy(), ..Stop::new(denial.reason) })
         }
     }
 }
@@ -264,7 +280,7 @@ fn granted(policy: Arc<str>, grant: &Grant) -> RuleFacts {
     let (rule, endpoint) = (Arc::clone(grant.rule()), grant.endpoint());
     match grant.would_be() {
         // What learn mode allows belongs to no table of the file.
-        Some(denial) => RuleFacts { policy, rule, endpoint: None, service: denial.service.clone() },
+        Some(denial) => RuleFacts { policy, rule, endpoint: None, service: denial.service() },
         None => RuleFacts {
             policy,
             rule,
@@ -277,7 +293,7 @@ fn granted(policy: Arc<str>, grant: &Grant) -> RuleFacts {
 /// A name of learn mode with a public address has no zone to mend: what policy says of it helps.
 fn unresolved(grant: &Grant, refused: Refused) -> Stop {
     let learnt = grant.would_be().filter(|_| refused.reason == Reason::AddressPublic);
-    let remedy = learnt.and_then(|denial| denial.remedy.clone());
+    let remedy = learnt.and_then(Denial::remedy);
     Stop { detail: Some(refused.detail), remedy, ..Stop::new(refused.reason) }
 }
 

@@ -7,13 +7,16 @@
 mod dial;
 mod fingerprints;
 mod flow;
+mod generations;
 mod handshake;
+mod ja4_cache;
 mod limits;
 mod stats;
 mod thread;
 mod tracker;
 
 pub use fingerprints::Fingerprints;
+pub use ja4_cache::Ja4Cache;
 pub use limits::Limits;
 pub use stats::{Stats, Totals};
 pub use thread::{Command, DataThread, ThreadOptions};

@@ -14,6 +14,7 @@ use tokio::task::LocalSet;
 use super::dial::DialMemory;
 use super::fingerprints::Fingerprints;
 use super::flow;
+use super::ja4_cache::Ja4Cache;
 use super::limits::Limits;
 use super::stats::Stats;
 use super::tracker::{Cut, Tracker};
@@ -76,6 +77,7 @@ pub(super) struct Shared {
     pub(super) turn: Cell<usize>,
     pub(super) limits: Arc<Limits>,
     pub(super) fingerprints: Arc<Fingerprints>,
+    pub(super) ja4: RefCell<Ja4Cache>,
 }
 
 impl DataThread {
@@ -148,6 +150,7 @@ async fn run(
         turn: Cell::new(0),
         limits: options.limits,
         fingerprints: options.fingerprints,
+        ja4: RefCell::default(),
     });
     let patience = loop {
         tokio::select! {

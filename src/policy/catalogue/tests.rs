@@ -316,7 +316,7 @@ fn private_names_have_service_region_and_endpoint_service() {
         let known = classify(&host).expect(text);
         assert_eq!(known.kind, Kind::Private(*service), "{text}");
         assert_eq!(known.region, Some(*region), "{text}");
-        assert_eq!(known.endpoint_service.as_deref(), Some(*endpoint), "{text}");
+        assert_eq!(known.endpoint_service().as_deref(), Some(*endpoint), "{text}");
         assert_eq!(known.remedy, None, "{text}");
         let ports: &[u16] = if *service == IotData { &[443, 8443, 8883] } else { &[443] };
         assert_eq!(known.ports, ports, "{text}");
@@ -330,7 +330,7 @@ fn public_names_have_a_remedy_of_their_own() {
         let known = classify(&host).expect(text);
         assert_eq!((known.kind, known.row), (Kind::PublicOnly, *row), "{text}");
         assert!(known.remedy.expect(text).contains(word), "{text}");
-        assert_eq!(known.endpoint_service, None, "{text}");
+        assert_eq!(known.endpoint_service(), None, "{text}");
     }
 }
 
@@ -340,7 +340,7 @@ fn names_with_an_endpoint_of_their_own_name_it() {
         let host = name(text);
         let known = classify(&host).expect(text);
         assert_eq!(known.kind, Kind::OwnEndpoint, "{text}");
-        assert_eq!(known.endpoint_service.as_deref(), Some(*endpoint), "{text}");
+        assert_eq!(known.endpoint_service().as_deref(), Some(*endpoint), "{text}");
         assert!(known.remedy.expect(text).contains("`hosts`"), "{text}");
     }
 }

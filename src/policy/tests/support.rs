@@ -127,7 +127,7 @@ pub(super) fn allows(site: &Site, text: &str, port: u16) -> Grant {
 pub(super) fn refuses(site: &Site, text: &str, port: u16, reason: Reason, word: &str) -> Denial {
     let denial = ask(site, text, port).expect_err(text);
     assert_eq!(denial.reason, reason, "{text}: {denial:?}");
-    let remedy = denial.remedy.as_deref().unwrap_or(reason.remedy());
+    let remedy = denial.remedy().unwrap_or_else(|| reason.remedy().to_owned());
     assert!(remedy.contains(word), "{text}: {remedy}");
     assert!(remedy.ends_with('.'), "{text}: {remedy}");
     denial

@@ -16,7 +16,7 @@ use crate::intercept;
 use crate::intercept::nft;
 use crate::name::ServerName;
 use crate::policy::{ExactName, Offered};
-use crate::proxy::{Rules, RulesInForce, Stats, Totals};
+use crate::proxy::{Dials, DialsStatus, Rules, RulesInForce, Stats, Totals};
 use crate::reason::Reason;
 use crate::resolve::{self, NameStatus, ResolverStatus};
 use crate::tunnel::TunnelStatus;
@@ -44,6 +44,9 @@ pub struct Report {
     pub endpoints: Vec<EndpointStatus>,
     /// The flows.
     pub flows: Totals,
+    /// Connections that are being set up, by `[endpoint.*]` table; those without any yet are left
+    /// out.
+    pub dials: BTreeMap<Arc<str>, DialsStatus>,
     /// The rules in the kernel.
     pub rules: RulesStatus,
     /// The log.
@@ -110,6 +113,7 @@ pub struct Reporter {
     rules: RulesInForce,
     audit: Audit,
     stats: Vec<Arc<Stats>>,
+    dials: Arc<Dials>,
     state: Arc<State>,
     started: Instant,
 }
@@ -120,9 +124,10 @@ impl Reporter {
         rules: RulesInForce,
         audit: Audit,
         stats: Vec<Arc<Stats>>,
+        dials: Arc<Dials>,
         state: Arc<State>,
     ) -> Self {
-        Self { rules, audit, stats, state, started: Instant::now() }
+        Self { rules, audit, stats, dials, state, started: Instant::now() }
     }
 
     /// How everything is now.
@@ -143,6 +148,7 @@ impl Reporter {
             resolvers: rules.book.resolvers(),
             endpoints: endpoints(&rules),
             flows,
+            dials: self.dials.status(),
             rules: RulesStatus {
                 intact: self.state.is_intact(),
                 restored_total: self.state.restored(),

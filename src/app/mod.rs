@@ -22,7 +22,7 @@ use crate::intercept::watch::Watch;
 use crate::intercept::{self, Plan};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::{self, Change, Found, Netlink, NetlinkError};
-use crate::proxy::{Command, DataThread, Limits, Rules, RulesInForce};
+use crate::proxy::{Command, DataThread, Dials, Limits, Rules, RulesInForce};
 use crate::tunnel::Effect;
 
 pub use start::{StartError, build};
@@ -37,6 +37,7 @@ pub struct Running {
     control: Control,
     neighbours: Arc<Neighbours>,
     limits: Arc<Limits>,
+    dials: Arc<Dials>,
     state: Arc<State>,
 }
 
@@ -59,6 +60,7 @@ impl Running {
             self.rules.clone(),
             self.audit.clone(),
             self.threads.iter().map(|thread| Arc::clone(thread.stats())).collect(),
+            Arc::clone(&self.dials),
             Arc::clone(&self.state),
         ));
         let explainer = Explainer::new(self.rules.clone(), Arc::clone(&self.neighbours));

@@ -61,6 +61,7 @@ impl Running {
         new.book.keep(new.policy.exact_names());
         self.neighbours.replace(&new.site.devices.interfaces, links.values(), known);
         self.limits.set(new.site.limits);
+        self.dials.set(&new.site);
         let new = Arc::new(new);
         self.rules.replace(Arc::clone(&new));
         for thread in &self.threads {

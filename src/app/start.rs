@@ -11,7 +11,7 @@ use crate::intercept::{self, InterceptError, Plan, nft};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::{self, Netlink, NetlinkError};
 use crate::policy::Policy;
-use crate::proxy::{DataThread, Limits, Recognised, Rules, RulesInForce, ThreadOptions};
+use crate::proxy::{DataThread, Dials, Limits, Recognised, Rules, RulesInForce, ThreadOptions};
 use crate::relay::Engine;
 use crate::resolve::{Book, BookOptions, Upstream, UpstreamError};
 use crate::tunnel::Tunnels;
@@ -86,6 +86,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     rules.book.keep(rules.policy.exact_names());
     let rules = RulesInForce::new(rules);
     let limits = Limits::new(rules.now().site.limits, most_flows);
+    let dials = Dials::new(&rules.now().site);
     let neighbours = Arc::new(Neighbours::default());
     let known = netlink.neighbours().await?;
     neighbours.replace(&rules.now().site.devices.interfaces, links.values(), known);
@@ -96,6 +97,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
         engine: Engine::Adaptive,
         pipes: PIPES / threads.max(1),
         limits: Arc::clone(&limits),
+        dials: Arc::clone(&dials),
         fingerprints: Arc::default(),
     };
     let threads = listeners
@@ -111,7 +113,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     intercept::set_up(&plan).await?;
     let state = Arc::new(State::new());
     let path = path.to_owned();
-    Ok(Running { path, rules, audit, threads, control, neighbours, limits, state })
+    Ok(Running { path, rules, audit, threads, control, neighbours, limits, dials, state })
 }
 
 /// Compiles a site. What is the same as before is kept: tunnels know their state, and the book its

@@ -98,10 +98,7 @@ async fn set_up(
     registered: &Registered,
 ) -> Result<Ready, Stop> {
     let Asked { from, port, share } = asked;
-    let share = share.as_mut().map_err(|too_many| Stop {
-        detail: Some(too_many.detail.clone()),
-        ..Stop::new(too_many.reason)
-    })?;
+    let share = share.as_mut().map_err(|too_many| Stop::from(too_many.clone()))?;
     record.set_mac(shared.neighbours.heard(from));
     let (hello, raw) = until_cut(registered, read_hello(shared, device, record)).await??;
     share.heard();
@@ -115,7 +112,7 @@ async fn set_up(
     let grant = judge(shared, &rules, asking, &hello, port, record)
         .map_err(|stop| stop.with_alert(version))?;
     registered.granted(asking, &grant);
-    let connecting = connect(shared, &rules, &grant, record, deadline);
+    let connecting = connect(shared, &rules, (asking.address, &grant), record, deadline);
     let dialed = until_cut(registered, connecting)
         .await
         .and_then(|connected| connected)
@@ -270,12 +267,13 @@ fn unresolved(grant: &Grant, refused: Refused) -> Stop {
     Stop { detail: Some(refused.detail), remedy, ..Stop::new(refused.reason) }
 }
 
-/// Resolution, then the Open record and the connect side by side: nothing goes upstream before the
-/// record is on disk, and the wait for the disk hides behind the wait for the network.
+/// Resolution and the turn to dial, then the Open record and the connect side by side: nothing goes
+/// upstream before the record is on disk, and the wait for the disk hides behind the wait for the
+/// network.
 async fn connect(
     shared: &Shared,
     rules: &Rules,
-    grant: &Grant,
+    (device, grant): (IpAddr, &Grant),
     record: &mut FlowRecord,
     deadline: Instant,
 ) -> Result<Dialed, Stop> {
@@ -285,6 +283,8 @@ async fn connect(
         .await
         .map_err(|refused| unresolved(grant, refused))?;
     record.set_dns(dns_facts(&endpoints));
+    let mut place = shared.dials.enter(&grant.endpoint().id, device)?;
+    place.turn().await?;
     let turn = shared.turn.get();
     shared.turn.set(turn.wrapping_add(1));
     let committed = tokio::time::timeout_at(deadline, record.open());
@@ -419,6 +419,12 @@ fn traffic(bytes: &FlowBytes) -> TrafficFacts {
         up: up.copied.get() + up.spliced.get(),
         down: down.copied.get() + down.spliced.get(),
         spliced: up.spliced.get() + down.spliced.get(),
+    }
+}
+
+impl From<TooMany> for Stop {
+    fn from(TooMany { reason, detail }: TooMany) -> Self {
+        Self { detail: Some(detail), ..Self::new(reason) }
     }
 }
 

@@ -5,6 +5,7 @@
 //! `Endpoint`, a relay needs a `Dialed`.
 
 mod dial;
+mod dials;
 mod fingerprints;
 mod flow;
 mod limits;
@@ -12,6 +13,7 @@ mod stats;
 mod thread;
 mod tracker;
 
+pub use dials::{Dials, DialsStatus};
 pub use fingerprints::Fingerprints;
 pub use limits::Limits;
 pub use stats::{Stats, Totals};

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::dial::DialMemory;
+use super::dials::Dials;
 use super::fingerprints::Fingerprints;
 use super::flow;
 use super::limits::Limits;
@@ -39,6 +40,8 @@ pub struct ThreadOptions {
     pub pipes: usize,
     /// How much devices may take.
     pub limits: Arc<Limits>,
+    /// Who may dial, and when.
+    pub dials: Arc<Dials>,
     /// How devices say hello.
     pub fingerprints: Arc<Fingerprints>,
 }
@@ -75,6 +78,7 @@ pub(super) struct Shared {
     pub(super) scratch: RefCell<Vec<u8>>,
     pub(super) turn: Cell<usize>,
     pub(super) limits: Arc<Limits>,
+    pub(super) dials: Arc<Dials>,
     pub(super) fingerprints: Arc<Fingerprints>,
 }
 
@@ -147,6 +151,7 @@ async fn run(
         scratch: RefCell::new(vec![0; SCRATCH]),
         turn: Cell::new(0),
         limits: options.limits,
+        dials: options.dials,
         fingerprints: options.fingerprints,
     });
     let patience = loop {

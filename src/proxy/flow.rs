@@ -33,6 +33,17 @@ use crate::resolve::{Endpoints, Refused};
 
 /// Takes on an accepted connection: reserves its record and starts its task.
 pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
+    let share = shared.limits.admit(intercepted.device.0.ip(), std::time::Instant::now());
+    start(shared, intercepted, share);
+}
+
+/// Takes on a connection that was accepted too late.
+pub(super) fn turn_away(shared: &Rc<Shared>, intercepted: Intercepted) {
+    let detail = "the connection came while the box was shutting down".to_owned();
+    start(shared, intercepted, Err(TooMany { reason: Reason::ShuttingDown, detail }));
+}
+
+fn start(shared: &Rc<Shared>, intercepted: Intercepted, share: Result<Admitted, TooMany>) {
     let Ok(slot) = shared.audit.reserve() else {
         // What cannot be recorded is not allowed. The log counts these and says how many they were
         // once it can be written again.
@@ -42,7 +53,6 @@ pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
         return;
     };
     let registered = shared.tracker.register();
-    let share = shared.limits.admit(intercepted.device.0.ip(), std::time::Instant::now());
     let shared = Rc::clone(shared);
     tokio::task::spawn_local(async move {
         let _counted = shared.stats.count_live();

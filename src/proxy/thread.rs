@@ -164,7 +164,9 @@ async fn run(
             () = accept(&shared, &accepting) => {}
         }
     };
-    drop(accepting);
+    for intercepted in accepting.close() {
+        flow::turn_away(&shared, intercepted);
+    }
     drain(&shared, patience, &mut inbox).await;
     Ok(())
 }

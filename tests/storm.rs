@@ -10,3 +10,5 @@
 mod dials;
 #[path = "support/gate.rs"]
 mod gate;
+#[path = "storm/returns.rs"]
+mod returns;

@@ -11,7 +11,9 @@ use crate::intercept::{self, InterceptError, Plan, nft};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::{self, Netlink, NetlinkError};
 use crate::policy::Policy;
-use crate::proxy::{DataThread, Dials, Limits, Recognised, Rules, RulesInForce, ThreadOptions};
+use crate::proxy::{
+    DataThread, Dials, Limits, Recognised, Returns, Rules, RulesInForce, ThreadOptions,
+};
 use crate::relay::Engine;
 use crate::resolve::{Book, BookOptions, Upstream, UpstreamError};
 use crate::tunnel::Tunnels;
@@ -90,6 +92,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     let neighbours = Arc::new(Neighbours::default());
     let known = netlink.neighbours().await?;
     neighbours.replace(&rules.now().site.devices.interfaces, links.values(), known);
+    let returns: Arc<Returns> = Arc::default();
     let options = ThreadOptions {
         rules: rules.clone(),
         audit: audit.clone(),
@@ -99,6 +102,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
         limits: Arc::clone(&limits),
         dials: Arc::clone(&dials),
         fingerprints: Arc::default(),
+        returns: Arc::clone(&returns),
     };
     let threads = listeners
         .into_iter()
@@ -109,6 +113,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
             action: "cannot start the data threads".to_owned(),
             source,
         })?;
+    returns.connect(threads.iter().map(DataThread::orders).collect());
     // Last: from here on devices are intercepted, and the threads that serve them are there.
     intercept::set_up(&plan).await?;
     let state = Arc::new(State::new());

@@ -16,7 +16,7 @@ use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
 use super::limits::{Admitted, TooMany};
 use super::thread::Shared;
-use super::tracker::{Cut, Registered};
+use super::tracker::{Cut, LOOK_AGAIN, Look, Order, Registered};
 use super::{Recognised, Rules};
 use crate::audit::{
     DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, LearntFacts, RuleFacts, Slot,
@@ -25,7 +25,7 @@ use crate::audit::{
 use crate::hello::alert::{Alert, alert_for};
 use crate::hello::{Hello, HelloReader, Progress, Refusal, Stopped};
 use crate::intercept::Intercepted;
-use crate::net::socket::reset_on_close;
+use crate::net::socket::{probe_as_usual, probe_soon, reset_on_close};
 use crate::policy::{Asking, Grant};
 use crate::reason::Reason;
 use crate::relay::{FlowBytes, RelayEnd, relay};
@@ -340,11 +340,18 @@ async fn carry(
     let watched = Rc::clone(&bytes);
     record.watch_traffic(Rc::new(move || traffic(&watched)));
     let end = {
-        let moving = relay(device, &endpoint, &shared.pool, &bytes);
-        tokio::select! {
-            biased;
-            cut = registered.cut() => Err(cut),
-            end = moving => Ok(end),
+        let mut moving = std::pin::pin!(relay(device, &endpoint, &shared.pool, &bytes));
+        loop {
+            let order = tokio::select! {
+                biased;
+                order = registered.order() => order,
+                end = &mut moving => break Ok(end),
+            };
+            match order {
+                Order::Cut(cut) => break Err(cut),
+                Order::Look(look) if is_gone(shared, device, look) => break Err(Cut::Returned),
+                Order::Look(_) => {}
+            }
         }
     };
     let end = match end {
@@ -360,12 +367,36 @@ async fn carry(
             match cut {
                 Cut::Withdrawn => FlowEnd::PolicyWithdrawn,
                 Cut::Drained => FlowEnd::Drained,
+                Cut::Returned => FlowEnd::DeviceReturned,
             }
         }
     };
     let traffic = traffic(&bytes);
     shared.stats.moved(traffic.up, traffic.down, traffic.spliced);
     record.close(end, traffic);
+}
+
+/// Whether the device, which is there, is no longer at the other end of this flow. A flow without
+/// anything unanswered is never taken for dead: it is probed, and a device that was restarted
+/// resets it.
+fn is_gone(shared: &Shared, device: &TcpStream, look: Look) -> bool {
+    let Some(pulses) = &shared.pulses else { return false };
+    if look == Look::Again {
+        probe_as_usual(device);
+    }
+    let (Ok(local), Ok(peer)) = (device.local_addr(), device.peer_addr()) else { return false };
+    let Ok(Some(pulse)) = pulses.of(local, peer) else { return false };
+    let unanswered = pulse.last_heard >= LOOK_AGAIN.mul_f32(0.9);
+    if pulse.unacked > 0 {
+        return pulse.retransmits >= MOST_RETRANSMITS;
+    }
+    match look {
+        Look::First if pulse.probes >= MOST_PROBES => return true,
+        Look::First if unanswered => probe_soon(device),
+        Look::First => {}
+        Look::Again => return pulse.probes > 0 && unanswered,
+    }
+    false
 }
 
 async fn refuse(shared: &Shared, device: TcpStream, record: FlowRecord, stop: Stop) {
@@ -407,7 +438,7 @@ async fn until_cut<T>(registered: &Registered, step: impl Future<Output = T>) ->
         biased;
         cut = registered.cut() => Err(Stop::new(match cut {
             Cut::Drained => Reason::ShuttingDown,
-            Cut::Withdrawn => Reason::DeviceNotAllowed,
+            Cut::Withdrawn | Cut::Returned => Reason::DeviceNotAllowed,
         })),
         done = step => Ok(done),
     }
@@ -457,3 +488,8 @@ const HAND_OVER: Duration = Duration::from_millis(2_500);
 /// From the accepted connection to the complete hello.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Unanswered retransmissions of the same segment after which a device is gone; one can be lost on a
+/// bad radio.
+const MOST_RETRANSMITS: u8 = 2;
+/// The same of keepalive probes, which are 20 s apart.
+const MOST_PROBES: u8 = 2;

@@ -9,6 +9,7 @@ mod dials;
 mod fingerprints;
 mod flow;
 mod limits;
+mod returns;
 mod stats;
 mod thread;
 mod tracker;
@@ -16,6 +17,7 @@ mod tracker;
 pub use dials::{Dials, DialsStatus};
 pub use fingerprints::Fingerprints;
 pub use limits::Limits;
+pub use returns::{Origin, Returns};
 pub use stats::{Stats, Totals};
 pub use thread::{Command, DataThread, ThreadOptions};
 

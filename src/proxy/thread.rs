@@ -16,6 +16,7 @@ use super::dials::Dials;
 use super::fingerprints::Fingerprints;
 use super::flow;
 use super::limits::Limits;
+use super::returns::{Origin, Returns};
 use super::stats::Stats;
 use super::tracker::{Cut, Tracker};
 use super::{Rules, RulesInForce};
@@ -23,6 +24,7 @@ use crate::audit::Audit;
 use crate::intercept::{Accepting, Listeners};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::Netlink;
+use crate::net::pulse::Pulses;
 use crate::relay::{Engine, RelayPool};
 
 /// How a data thread is set up.
@@ -44,6 +46,8 @@ pub struct ThreadOptions {
     pub dials: Arc<Dials>,
     /// How devices say hello.
     pub fingerprints: Arc<Fingerprints>,
+    /// Which devices come back.
+    pub returns: Arc<Returns>,
 }
 
 /// What a thread is told.
@@ -53,6 +57,8 @@ pub enum Command {
     Recheck(Arc<Rules>),
     /// Accept nothing more, and end when the flows have, or at the latest after this time.
     Drain(Duration),
+    /// This device has opened another flow to this name.
+    DeviceReturned(Origin),
 }
 
 /// A running data thread.
@@ -80,6 +86,8 @@ pub(super) struct Shared {
     pub(super) limits: Arc<Limits>,
     pub(super) dials: Arc<Dials>,
     pub(super) fingerprints: Arc<Fingerprints>,
+    /// `None` where the kernel has no socket diagnosis: keepalive alone then finds silent devices.
+    pub(super) pulses: Option<Pulses>,
 }
 
 impl DataThread {
@@ -146,18 +154,20 @@ async fn run(
         netlink: Netlink::open().ok(),
         pool: RelayPool::new(options.engine, options.pipes),
         stats,
-        tracker: Rc::new(Tracker::default()),
+        tracker: Tracker::new(options.returns),
         memory: DialMemory::default(),
         scratch: RefCell::new(vec![0; SCRATCH]),
         turn: Cell::new(0),
         limits: options.limits,
         dials: options.dials,
         fingerprints: options.fingerprints,
+        pulses: Pulses::open().ok(),
     });
     let patience = loop {
         tokio::select! {
             command = inbox.recv() => match command {
                 Some(Command::Recheck(rules)) => recheck(&shared, &rules),
+                Some(Command::DeviceReturned(origin)) => shared.tracker.device_returned(origin),
                 Some(Command::Drain(patience)) => break patience,
                 None => break Duration::ZERO,
             },
@@ -201,6 +211,7 @@ async fn drain(shared: &Shared, patience: Duration, inbox: &mut mpsc::UnboundedR
             // A second request is an order to hurry.
             command = inbox.recv() => match command {
                 Some(Command::Recheck(rules)) => recheck(shared, &rules),
+                Some(Command::DeviceReturned(_)) => {}
                 Some(Command::Drain(_)) | None => break,
             },
         }

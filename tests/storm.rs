@@ -12,3 +12,7 @@ mod dials;
 mod gate;
 #[path = "storm/returns.rs"]
 mod returns;
+#[path = "storm/tracking.rs"]
+mod tracking;
+#[path = "storm/uplink.rs"]
+mod uplink;

@@ -54,6 +54,9 @@ pub enum StartError {
     /// The new configuration needs a restart.
     #[error("{0} cannot change while the gate runs; restart it")]
     NeedsRestart(&'static str),
+    /// Nobody is left to serve devices.
+    #[error("every data thread has ended, which is a fault of the program; see its log")]
+    NoThreads,
     /// The configuration's own tests fail.
     #[error("the configuration's [[expect]] tests fail: {0}")]
     Expectations(String),
@@ -202,7 +205,7 @@ fn raise_descriptor_limit() -> usize {
 }
 
 /// Pipes of all threads together: half of what an unprivileged user may have at 256 KiB each.
-const PIPES: usize = 128;
+pub(super) const PIPES: usize = 128;
 const RESERVED_DESCRIPTORS: usize = 2 * PIPES + 256;
 /// Flows whose records may be reserved at once.
 const AUDIT_SLOTS: usize = 1 << 18;

@@ -151,6 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "it stays on the loopback")]
     fn a_living_connection_has_a_pulse_and_none_has_none() {
         let pulses = Pulses::open().expect("this kernel has sock_diag");
         for address in ["127.0.0.1:0", "[::1]:0"] {

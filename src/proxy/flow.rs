@@ -372,7 +372,7 @@ async fn carry(
         }
     };
     let traffic = traffic(&bytes);
-    shared.stats.moved(traffic.up, traffic.down, traffic.spliced);
+    shared.stats.moved(&bytes);
     record.close(end, traffic);
 }
 

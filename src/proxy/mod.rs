@@ -19,7 +19,8 @@ pub use fingerprints::Fingerprints;
 pub use limits::Limits;
 pub use returns::{Origin, Returns};
 pub use stats::{Stats, Totals};
-pub use thread::{Command, DataThread, ThreadOptions};
+pub use thread::{Command, DataThread, ThreadLink, ThreadOptions, ThreadReport};
+pub use tracker::FlowStates;
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};

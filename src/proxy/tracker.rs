@@ -3,8 +3,8 @@
 //! A flow is registered before it is judged, so that a change of policy in between cannot miss it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,35 @@ pub(super) enum Look {
     First,
     /// It was probed [`LOOK_AGAIN`] ago.
     Again,
+}
+
+/// Flows by what they are at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FlowStates {
+    /// Up to the verdict: their hello is read.
+    pub hello: u64,
+    /// Allowed, and not connected yet.
+    pub dial: u64,
+    /// Connected.
+    pub relay: u64,
+    /// Of those that are connected, how many have one direction over.
+    pub half_closed: u64,
+    /// Connected ones by the endpoint's address.
+    #[serde(skip)]
+    pub by_address: HashMap<SocketAddr, u64>,
+}
+
+impl FlowStates {
+    /// Adds another thread's.
+    pub fn add(&mut self, other: &Self) {
+        self.hello += other.hello;
+        self.dial += other.dial;
+        self.relay += other.relay;
+        self.half_closed += other.half_closed;
+        for (address, flows) in &other.by_address {
+            *self.by_address.entry(*address).or_default() += flows;
+        }
+    }
 }
 
 /// The live flows of a thread.
@@ -155,6 +184,20 @@ impl Tracker {
                 flow.look(Look::Again);
             }
         });
+    }
+
+    /// Counts how the flows are.
+    pub(super) fn count(&self, counted: &mut FlowStates) {
+        for flow in self.flows.borrow().values() {
+            match (&*flow.grant.borrow(), &*flow.by.borrow()) {
+                (None, _) => counted.hello += 1,
+                (Some(_), None) => counted.dial += 1,
+                (Some((_, grant)), Some((address, _))) => {
+                    counted.relay += 1;
+                    *counted.by_address.entry((*address, grant.port()).into()).or_default() += 1;
+                }
+            }
+        }
     }
 
     /// Resolves when no flow lives.

@@ -82,6 +82,7 @@ fn dials_to_a_silent_endpoint_do_not_pile_up() {
         assert!(get(&lab, 0, dialled(12, 443), IOT_CREDENTIALS).is_ok());
         run(lab.vpc(), "nft", &[&set("delete")]);
         assert_eq!(storm(&lab, 0, 1), 1);
+        until_status(&daemon, "every end", |status| status["flows"]["live"] == 0);
         assert_log(&lab);
     });
 }
@@ -92,7 +93,7 @@ fn the_pace_of_an_endpoint_is_kept() {
         let lab = lab();
         let paced = "[endpoint.iot-data]\nconnects-per-second = 10\n";
         let config = lab.daemon_config().replace("[endpoint.iot-data]\n", paced);
-        let _daemon = start_with(&lab, &config);
+        let daemon = start_with(&lab, &config);
         let skip = records(&lab).len();
         let through = storm(&lab, 0, 30);
         // One device alone may use half of the queue: 750 ms of it. How many more get in depends on
@@ -109,6 +110,7 @@ fn the_pace_of_an_endpoint_is_kept() {
         let span = Duration::from_millis(opens.last().unwrap() - opens.first().unwrap());
         let paced = Duration::from_millis(100) * u32::try_from(through - 1).unwrap();
         assert!(span > paced / 2, "{through} flows in {span:?}");
+        until_status(&daemon, "every end", |status| status["flows"]["live"] == 0);
         assert_log(&lab);
     });
 }
@@ -147,6 +149,7 @@ fn a_dead_tunnel_with_many_addresses_is_left_for_the_other_and_remembered() {
                 assert_eq!(storm(&lab, 0, 1), 1);
             }
             assert_eq!(packets(&lab, "counting", "syns"), learning, "it is known to be dead");
+            until_status(&daemon, "every end", |status| status["flows"]["live"] == 0);
             let ends = assert_log(&lab);
             let by = |end: &Value| end["proxy_endpoint"]["interface_name"].clone();
             let opened = ends.iter().filter(|end| is_end(end) && end["activity_id"] != 5);

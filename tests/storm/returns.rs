@@ -116,14 +116,24 @@ fn a_dead_flow_goes_when_its_device_comes_back_and_a_talking_one_stays() {
             until("its end", || {
                 (records(&lab).iter().filter(|r| is_end(r)).count() >= 2).then_some(())
             });
-            lab.device(0).run(async move || {
+            let healthy = lab.device(0).run(async move || {
                 let mut old = vec![0; 1 << 20];
                 while healthy.try_read(&mut old).is_ok() {}
                 assert!(healthy.read(&mut old).await.unwrap() > 0, "it goes on");
+                healthy
             });
-            let status = daemon.status_json().unwrap();
-            assert!(status["flows"]["live"].as_u64() >= Some(1), "{status}");
+            // The healthy one and the new one; when a device closes its half, that shows as well.
+            let states = until_status(&daemon, "two", |status| status["states"]["relay"] == 2);
+            assert_eq!(states["states"]["half_closed"], 0, "{states}");
+            assert_eq!(states["threads"]["working"], states["threads"]["all"]);
+            let shut = SockRef::from(&again).shutdown(std::net::Shutdown::Write);
+            shut.unwrap();
+            until_status(&daemon, "a half", |status| status["states"]["half_closed"] == 1);
             drop(again);
+            until_status(&daemon, "its end", |status| {
+                status["states"]["half_closed"] == 0 && status["states"]["relay"] == 1
+            });
+            drop(healthy);
         },
     );
 }

@@ -103,6 +103,8 @@ fn understand(answer: &[u8]) -> io::Result<Option<Pulse>> {
                 None => Err(odd()),
             }
         }
+        // Without such a connection the kernel answers for a listener that would take it.
+        SOCK_DIAG_BY_FAMILY if answer.get(STATE) == Some(&TCP_LISTEN) => Ok(None),
         SOCK_DIAG_BY_FAMILY => {
             let mut rest = answer.get(ATTRIBUTES..).ok_or_else(odd)?;
             // `struct nlattr`: length with the header, type, value, padding to four bytes.
@@ -138,6 +140,9 @@ const INET_DIAG_INFO: u8 = 2;
 const ENOENT: i32 = 2;
 /// Header and question, in bytes.
 const REQUEST: usize = 16 + 56;
+/// Where `struct inet_diag_msg` has the state.
+const STATE: usize = 17;
+const TCP_LISTEN: u8 = 10;
 /// Header and `struct inet_diag_msg`, in bytes: the attributes stand behind it.
 const ATTRIBUTES: usize = 16 + 72;
 /// Today's kernels answer in 408 bytes.
@@ -163,8 +168,11 @@ mod tests {
             let pulse = pulses.of(to, from).expect("an answer").expect("it lives");
             assert_eq!((pulse.retransmits, pulse.probes, pulse.unacked), (0, 0, 0));
             assert!(pulse.last_heard < Duration::from_secs(60), "{pulse:?}");
-            let other = SocketAddr::new(from.ip(), to.port());
-            assert_eq!(pulses.of(from, other).expect("an answer"), None);
+            let nobody = SocketAddr::new(from.ip(), to.port());
+            assert_eq!(pulses.of(to, nobody).expect("an answer"), None, "the listener is none");
+            drop(listener);
+            assert_eq!(pulses.of(to, nobody).expect("an answer"), None);
+            assert!(pulses.of(to, from).expect("an answer").is_some());
             drop(gate);
         }
     }

@@ -17,7 +17,7 @@ use super::fingerprints::{Seen, Shown};
 use super::handshake::{Carried, Onlookers};
 use super::limits::{Admitted, TooMany};
 use super::thread::Shared;
-use super::tracker::{Cut, Registered};
+use super::tracker::{Cut, LOOK_AGAIN, Look, Order, Registered};
 use super::{Recognised, Rules};
 use crate::audit::{
     DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, LearntFacts, NoteFacts, RuleFacts, Slot,
@@ -25,7 +25,7 @@ use crate::audit::{
 use crate::hello::alert::{Alert, alert_for};
 use crate::hello::{Hello, HelloReader, Ja4, Progress, Refusal, Stopped};
 use crate::intercept::Intercepted;
-use crate::net::socket::reset_on_close;
+use crate::net::socket::{probe_as_usual, probe_soon, reset_on_close};
 use crate::policy::{Asking, Denial, Grant, catalogue};
 use crate::reason::Reason;
 use crate::relay::{RelayEnd, relay};
@@ -33,6 +33,17 @@ use crate::resolve::{Endpoints, Refused};
 
 /// Takes on an accepted connection: reserves its record and starts its task.
 pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
+    let share = shared.limits.admit(intercepted.device.0.ip(), std::time::Instant::now());
+    start(shared, intercepted, share);
+}
+
+/// Takes on a connection that was accepted too late.
+pub(super) fn turn_away(shared: &Rc<Shared>, intercepted: Intercepted) {
+    let detail = "the connection came while the box was shutting down".to_owned();
+    start(shared, intercepted, Err(TooMany { reason: Reason::ShuttingDown, detail }));
+}
+
+fn start(shared: &Rc<Shared>, intercepted: Intercepted, share: Result<Admitted, TooMany>) {
     let Ok(slot) = shared.audit.reserve() else {
         // What cannot be recorded is not allowed. The log counts these and says how many they were
         // once it can be written again.
@@ -42,7 +53,6 @@ pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
         return;
     };
     let registered = shared.tracker.register();
-    let share = shared.limits.admit(intercepted.device.0.ip(), std::time::Instant::now());
     let shared = Rc::clone(shared);
     tokio::task::spawn_local(async move {
         let _counted = shared.stats.count_live();
@@ -107,10 +117,7 @@ async fn set_up(
     registered: &Registered,
 ) -> Result<Ready, Stop> {
     let Asked { from, port, share } = asked;
-    let share = share.as_mut().map_err(|too_many| Stop {
-        detail: Some(too_many.detail.clone()),
-        ..Stop::new(too_many.reason)
-    })?;
+    let share = share.as_mut().map_err(|too_many| Stop::from(too_many.clone()))?;
     record.set_mac(shared.neighbours.heard(from));
     let heard = until_cut(registered, read_hello(shared, device, record)).await??;
     share.heard();
@@ -124,7 +131,7 @@ async fn set_up(
     let grant = judge(shared, &rules, asking, &heard, port, record)
         .map_err(|stop| stop.with_alert(version))?;
     registered.granted(asking, &grant);
-    let connecting = connect(shared, &rules, &grant, record, deadline);
+    let connecting = connect(shared, &rules, (asking.address, &grant), record, deadline);
     let dialed = until_cut(registered, connecting)
         .await
         .and_then(|connected| connected)
@@ -297,12 +304,13 @@ fn unresolved(grant: &Grant, refused: Refused) -> Stop {
     Stop { detail: Some(refused.detail), remedy, ..Stop::new(refused.reason) }
 }
 
-/// Resolution, then the Open record and the connect side by side: nothing goes upstream before the
-/// record is on disk, and the wait for the disk hides behind the wait for the network.
+/// Resolution and the turn to dial, then the Open record and the connect side by side: nothing goes
+/// upstream before the record is on disk, and the wait for the disk hides behind the wait for the
+/// network.
 async fn connect(
     shared: &Shared,
     rules: &Rules,
-    grant: &Grant,
+    (device, grant): (IpAddr, &Grant),
     record: &mut FlowRecord,
     deadline: Instant,
 ) -> Result<Dialed, Stop> {
@@ -312,6 +320,8 @@ async fn connect(
         .await
         .map_err(|refused| unresolved(grant, refused))?;
     record.set_dns(dns_facts(&endpoints));
+    let mut place = shared.dials.enter(&grant.endpoint().id, device)?;
+    place.turn().await?;
     let turn = shared.turn.get();
     shared.turn.set(turn.wrapping_add(1));
     let committed = tokio::time::timeout_at(deadline, record.open());
@@ -359,10 +369,18 @@ async fn carry(
     let end = {
         let moving = relay(device, &endpoint, &shared.pool, &carried.bytes)
             .shown_to(onlookers.up, onlookers.down);
-        tokio::select! {
-            biased;
-            cut = registered.cut() => Err(cut),
-            end = moving => Ok(end),
+        let mut moving = std::pin::pin!(moving);
+        loop {
+            let order = tokio::select! {
+                biased;
+                order = registered.order() => order,
+                end = &mut moving => break Ok(end),
+            };
+            match order {
+                Order::Cut(cut) => break Err(cut),
+                Order::Look(look) if is_gone(shared, device, look) => break Err(Cut::Returned),
+                Order::Look(_) => {}
+            }
         }
     };
     let end = match end {
@@ -378,13 +396,37 @@ async fn carry(
             match cut {
                 Cut::Withdrawn => FlowEnd::PolicyWithdrawn,
                 Cut::Drained => FlowEnd::Drained,
+                Cut::Returned => FlowEnd::DeviceReturned,
             }
         }
     };
     let traffic = carried.traffic();
-    shared.stats.moved(traffic.up, traffic.down, traffic.spliced);
+    shared.stats.moved(&carried.bytes);
     record.set_handshake(carried.handshake());
     record.close(end, traffic);
+}
+
+/// Whether the device, which is there, is no longer at the other end of this flow. A flow without
+/// anything unanswered is never taken for dead: it is probed, and a device that was restarted
+/// resets it.
+fn is_gone(shared: &Shared, device: &TcpStream, look: Look) -> bool {
+    let Some(pulses) = &shared.pulses else { return false };
+    if look == Look::Again {
+        probe_as_usual(device);
+    }
+    let (Ok(local), Ok(peer)) = (device.local_addr(), device.peer_addr()) else { return false };
+    let Ok(Some(pulse)) = pulses.of(local, peer) else { return false };
+    let unanswered = pulse.last_heard >= LOOK_AGAIN.mul_f32(0.9);
+    if pulse.unacked > 0 {
+        return pulse.retransmits >= MOST_RETRANSMITS;
+    }
+    match look {
+        Look::First if pulse.probes >= MOST_PROBES => return true,
+        Look::First if unanswered => probe_soon(device),
+        Look::First => {}
+        Look::Again => return pulse.probes > 0 && unanswered,
+    }
+    false
 }
 
 async fn refuse(shared: &Shared, device: TcpStream, record: FlowRecord, stop: Stop) {
@@ -426,7 +468,7 @@ async fn until_cut<T>(registered: &Registered, step: impl Future<Output = T>) ->
         biased;
         cut = registered.cut() => Err(Stop::new(match cut {
             Cut::Drained => Reason::ShuttingDown,
-            Cut::Withdrawn => Reason::DeviceNotAllowed,
+            Cut::Withdrawn | Cut::Returned => Reason::DeviceNotAllowed,
         })),
         done = step => Ok(done),
     }
@@ -439,6 +481,12 @@ fn dns_facts(endpoints: &Endpoints) -> DnsFacts {
         age: endpoints.age,
         last_good: endpoints.last_good,
         addresses: endpoints.list().iter().map(|endpoint| endpoint.address().ip()).collect(),
+    }
+}
+
+impl From<TooMany> for Stop {
+    fn from(TooMany { reason, detail }: TooMany) -> Self {
+        Self { detail: Some(detail), ..Self::new(reason) }
     }
 }
 
@@ -461,3 +509,8 @@ const HAND_OVER: Duration = Duration::from_millis(2_500);
 /// From the accepted connection to the complete hello.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Unanswered retransmissions of the same segment after which a device is gone; one can be lost on a
+/// bad radio.
+const MOST_RETRANSMITS: u8 = 2;
+/// The same of keepalive probes, which are 20 s apart.
+const MOST_PROBES: u8 = 2;

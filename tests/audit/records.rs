@@ -195,6 +195,7 @@ fn every_end_has_its_row() {
         (FlowEnd::Drained, "drained", [2, 1, 1, 1, 1], "ShADd"),
         (FlowEnd::ResetByDevice, "reset_by_device", [3, 2, 1, 1, 1], "ShADdR"),
         (FlowEnd::ResetByEndpoint, "reset_by_endpoint", [3, 2, 1, 1, 1], "ShADdr"),
+        (FlowEnd::DeviceReturned, "device_returned", [3, 2, 1, 1, 1], "ShADd"),
         (FlowEnd::PolicyWithdrawn, "policy_withdrawn", [3, 2, 2, 24, 2], "ShADd"),
         (FlowEnd::InternalError, "internal_error", [3, 2, 1, 1, 3], "ShADd"),
     ];

@@ -45,6 +45,9 @@ pub(crate) fn flows(directory: &Path) -> Vec<Flow> {
     while let Some(line) = lines.next_line().unwrap() {
         count += 1;
         let record: Value = serde_json::from_slice(line.bytes).unwrap();
+        if record["metadata"]["log_name"] == "system" {
+            continue;
+        }
         let id = record["metadata"]["correlation_uid"].as_str().unwrap().to_owned();
         match record["activity_id"].as_u64() {
             Some(OPEN) => opens.push((id, record)),

@@ -77,6 +77,7 @@ pub(super) fn table(id: &str, service: Service, hosts: &[&str]) -> EndpointConfi
         path_style: false,
         any_bucket: false,
         accounts: Vec::new(),
+        connects_per_second: None,
     }
 }
 

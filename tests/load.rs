@@ -5,5 +5,5 @@
 mod client_hello;
 #[cfg(test)]
 #[allow(dead_code, reason = "the tests are inside and need no command line")]
-#[path = "../benches/compare/load/mod.rs"]
+#[path = "../benches/side_by_side/load/mod.rs"]
 mod load;

@@ -13,7 +13,7 @@ pub(crate) fn common() -> Vec<u8> {
     named(NAME)
 }
 
-/// The same with another name, of at most 200 bytes.
+/// The same with another name, of at most [`LONGEST`] bytes.
 pub(crate) fn named(name: &str) -> Vec<u8> {
     padded(openssl(name, &[0x00, 0x1d], &[9; 32]), 517)
 }
@@ -29,6 +29,9 @@ pub(crate) fn worst() -> Vec<u8> {
     let missing = 2_048 - 4 - hello.message().len();
     hello.with(PADDING, vec![0; missing]).in_records(1)
 }
+
+/// Bytes of a name that leave room for the padding.
+pub(crate) const LONGEST: usize = 200;
 
 /// The hello of OpenSSL 3, up to the padding.
 fn openssl(name: &str, group: &[u8; 2], share: &[u8]) -> Builder {

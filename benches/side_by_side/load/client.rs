@@ -127,7 +127,7 @@ fn conduct<W: Work>(
     say(output, &report(plan, &tally, took, lost).to_string())
 }
 
-/// Keeps flows open until told otherwise; how many were lost until `h` or `q`.
+/// Keeps flows open until told otherwise; how many were lost by then.
 fn hold<W: Work>(
     plan: &Client,
     tally: &Tally,
@@ -139,18 +139,9 @@ fn hold<W: Work>(
         return Ok(None);
     }
     say(output, &format!("held {}", tally.done))?;
-    let lost = || workers.iter().map(Work::lost).sum::<usize>();
-    let mut before = None;
-    loop {
-        match heard(input)? {
-            // From here on the caller may cut the flows off, so what happens to them is his doing.
-            Some(b'h') => {
-                before = Some(lost());
-                say(output, "half-open")?;
-            }
-            Some(b'q') | None => return Ok(Some(before.unwrap_or_else(lost))),
-            Some(other) => return Err(format!("neither h nor q: {}", other.escape_ascii())),
-        }
+    match heard(input)? {
+        Some(b'q') | None => Ok(Some(workers.iter().map(Work::lost).sum())),
+        Some(other) => Err(format!("expected q to end, not {}", other.escape_ascii())),
     }
 }
 

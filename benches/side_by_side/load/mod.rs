@@ -10,7 +10,13 @@
 //!
 //! A client prints `start` when it is set up, waits for a byte `g`, and prints `end` when the
 //! counted interval is over, before it closes what is open. Between the two the caller measures.
-//! Then comes one line of JSON. The crate root must have a module `client_hello`.
+//! One that holds flows then prints `held` with their number and waits for `q`. Last comes one line
+//! of JSON: `seconds` of the interval, and `bytes`, `pairs` or `flows` that went as they should;
+//! `latency_us` of a pair, or of a flow up to its reply or end; of flows also how many `failed`, the
+//! `failures` by kind, and how many were `abandoned` when the time was over; of refused ones their
+//! `ends`; of held ones how many were `lost`.
+//!
+//! The crate root must have a module `client_hello`.
 
 mod bulk;
 mod churn;

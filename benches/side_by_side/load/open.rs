@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::epoll::EventFlags;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
@@ -71,6 +71,12 @@ struct Attempt {
     got: usize,
 }
 
+enum Step {
+    GoesOn,
+    /// With how it ended, if it was to end.
+    Done(Option<String>),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Connecting,
@@ -82,6 +88,9 @@ enum Stage {
 
 impl Opener {
     pub(super) fn new(plan: &Client, expect: Expect) -> Result<Self, String> {
+        if plan.name.len() > hellos::LONGEST {
+            return Err(format!("a name of over {} bytes: {}", hellos::LONGEST, plan.name));
+        }
         Ok(Self {
             to: plan.to,
             from: plan.from.iter().map(|address| (*address, 0).into()).collect(),
@@ -90,7 +99,7 @@ impl Opener {
             patience: plan.patience,
             expect,
             hello: hellos::named(&plan.name),
-            poller: Poller::new().map_err(|error| format!("no epoll: {error}"))?,
+            poller: Poller::new().map_err(failed)?,
             attempts: Slab::new(),
             order: VecDeque::new(),
         })
@@ -129,16 +138,16 @@ impl Opener {
             while left > 0 && burst > 0 && self.attempts.len() < limits.at_once {
                 left -= 1;
                 burst -= 1;
-                self.start(&mut each);
+                self.start(&mut each).map_err(failed)?;
             }
             let more = left > 0 && self.attempts.len() < limits.at_once;
             if self.attempts.len() == 0 && !more {
                 return Ok(0);
             }
             let until = if more { Some(Instant::now()) } else { self.wake(limits.deadline) };
-            self.poller.wait(&mut events, until).map_err(|error| format!("no events: {error}"))?;
+            self.poller.wait(&mut events, until).map_err(failed)?;
             for event in &events {
-                self.advance(event.data.u64(), event.flags, &mut each);
+                self.advance(event.data.u64(), &mut each);
             }
             self.expire(&mut each);
         }
@@ -150,26 +159,24 @@ impl Opener {
         oldest.into_iter().chain(deadline).min()
     }
 
-    fn start(&mut self, each: &mut impl FnMut(Finished)) {
+    /// Begins a flow. Fails only when it cannot be watched; else each flow tells by itself.
+    fn start(&mut self, each: &mut impl FnMut(Finished)) -> io::Result<()> {
         let began = Instant::now();
         match self.connect() {
             Ok(socket) => {
                 let (stage, head) = (Stage::Connecting, Vec::new());
-                let token = self.attempts.insert(Attempt { socket, began, stage, head, got: 0 });
+                let attempt = Attempt { socket, began, stage, head, got: 0 };
+                let token = self.attempts.insert(attempt, |attempt, token| {
+                    self.poller.watch(&attempt.socket, token, OUT)
+                })?;
                 self.order.push_back((began, token));
-                let attempt = self.attempts.find(token);
-                let watched = attempt.map(|it| self.poller.watch(&it.socket, token, OUT));
-                if let Some(Err(error)) = watched {
-                    self.attempts.remove(token);
-                    let result = Err(Stage::Connecting.failure(&error));
-                    each(Finished { took: began.elapsed(), result });
-                }
             }
             Err(error) => {
                 let result = Err(Stage::Connecting.failure(&error));
                 each(Finished { took: began.elapsed(), result });
             }
         }
+        Ok(())
     }
 
     fn connect(&mut self) -> io::Result<OwnedFd> {
@@ -183,11 +190,7 @@ impl Opener {
         }
         if let Some(source) = self.from.get(self.next) {
             // Else each address would have one range of ports for all destinations together.
-            nix::sys::socket::setsockopt(
-                &socket,
-                nix::sys::socket::sockopt::IpBindAddressNoPort,
-                &true,
-            )?;
+            nix::sys::socket::setsockopt(&socket, IpBindAddressNoPort, &true)?;
             rustix::net::bind(&socket, source)?;
             self.next = (self.next + 1) % self.from.len();
         }
@@ -197,37 +200,33 @@ impl Opener {
         }
     }
 
-    fn advance(&mut self, token: u64, flags: EventFlags, each: &mut impl FnMut(Finished)) {
+    fn advance(&mut self, token: u64, each: &mut impl FnMut(Finished)) {
         let Some(attempt) = self.attempts.find(token) else { return };
         let step = match attempt.stage {
-            Stage::Connecting => match poll::send(&attempt.socket, &self.hello) {
-                Ok(0) if !flags.contains(EventFlags::OUT) => return,
-                Ok(sent) if sent < self.hello.len() => Err("no room for a hello".to_owned()),
-                Ok(_) => {
-                    attempt.stage = Stage::Greeting;
-                    let changed = self.poller.change(&attempt.socket, token, IN);
-                    changed.map_err(|error| attempt.stage.failure(&error)).map(|()| None)
-                }
-                Err(error) => Err(attempt.stage.failure(&error.into())),
-            },
+            Stage::Connecting => attempt.greet(&self.hello).and_then(|step| {
+                let changed = self.poller.change(&attempt.socket, token, IN);
+                changed.map_err(|error| attempt.stage.failure(&error)).map(|()| step)
+            }),
             Stage::Greeting | Stage::Leaving => attempt.listen(self.expect),
         };
         let result = match step {
-            Ok(None) => return,
-            Ok(Some(end)) => Ok(end),
+            Ok(Step::GoesOn) => return,
+            Ok(Step::Done(end)) => Ok(end),
             Err(kind) => Err(kind),
         };
         let Some(attempt) = self.attempts.remove(token) else { return };
         let took = attempt.began.elapsed();
-        // The receiver may keep the socket: nothing here is to hear of it again. Closing does the
-        // same by itself.
-        let kept = self.expect == Expect::Reply && result.is_ok();
-        if kept && let Err(error) = self.poller.forget(&attempt.socket) {
-            each(Finished { took, result: Err(attempt.stage.failure(&error)) });
-            return;
-        }
-        let result = result.map(|end| Opened { socket: attempt.socket, end });
-        each(Finished { took, result });
+        // The receiver may keep the socket, and nothing here is to hear of it again. Closing does
+        // the same by itself.
+        let result = match result {
+            Ok(end) if self.expect == Expect::Reply => self
+                .poller
+                .forget(&attempt.socket)
+                .map_err(|error| attempt.stage.failure(&error))
+                .map(|()| end),
+            result => result,
+        };
+        each(Finished { took, result: result.map(|end| Opened { socket: attempt.socket, end }) });
     }
 
     fn expire(&mut self, each: &mut impl FnMut(Finished)) {
@@ -250,11 +249,23 @@ impl Opener {
 }
 
 impl Attempt {
-    /// Takes what has come. `Some` when all is done, with how it ended if it was to end.
-    fn listen(&mut self, expect: Expect) -> Result<Option<Option<String>>, String> {
+    /// Sends the hello, now that the connection is there, or has failed.
+    fn greet(&mut self, hello: &[u8]) -> Result<Step, String> {
+        match poll::send(&self.socket, hello) {
+            Ok(sent) if sent < hello.len() => Err("connecting: no room for a hello".to_owned()),
+            Ok(_) => {
+                self.stage = Stage::Greeting;
+                Ok(Step::GoesOn)
+            }
+            Err(error) => Err(self.stage.failure(&error.into())),
+        }
+    }
+
+    /// Takes what has come.
+    fn listen(&mut self, expect: Expect) -> Result<Step, String> {
         let mut buffer = [0; 2_048];
         let end = match poll::receive(&self.socket, &mut buffer) {
-            Ok(Got::Nothing) => return Ok(None),
+            Ok(Got::Nothing) => return Ok(Step::GoesOn),
             Ok(Got::Bytes(length)) => {
                 let missing = ALERT.saturating_sub(self.head.len());
                 self.head.extend(buffer.iter().take(length.min(missing)));
@@ -265,35 +276,27 @@ impl Attempt {
             Err(Errno::CONNRESET) => "reset".to_owned(),
             Err(error) => return Err(self.stage.failure(&error.into())),
         };
-        let alert = self.alert();
-        match expect {
-            Expect::Refusal(Refusal::Any) if alert.is_none() && self.got == 0 => {
-                Ok(Some(Some(end)))
-            }
-            Expect::Refusal(_) if let Some(alert) = alert => {
-                Ok(Some(Some(format!("{alert}, {end}"))))
-            }
-            Expect::Farewell if self.stage == Stage::Leaving => Ok(Some(Some(end))),
-            _ => Err(format!("{}: {end}", self.stage.name())),
+        match (expect, self.alert()) {
+            (Expect::Refusal(_), Some(alert)) => Ok(Step::Done(Some(format!("{alert}, {end}")))),
+            (Expect::Refusal(Refusal::Any), None) if self.got == 0 => Ok(Step::Done(Some(end))),
+            (Expect::Farewell, _) if self.stage == Stage::Leaving => Ok(Step::Done(Some(end))),
+            (_, Some(alert)) => Err(format!("{}: {alert}, {end}", self.stage.name())),
+            (_, None) => Err(format!("{}: {end}", self.stage.name())),
         }
     }
 
-    /// After bytes have come.
-    fn judge(&mut self, expect: Expect) -> Result<Option<Option<String>>, String> {
+    /// Looks at what has come so far. After an alert, the end is waited for.
+    fn judge(&mut self, expect: Expect) -> Result<Step, String> {
         match (self.head.first(), expect) {
-            (Some(21), Expect::Refusal(_)) if self.got <= ALERT => Ok(None),
-            (Some(21), _) => Ok(self
-                .alert()
-                .map(|alert| Err(format!("{}: {alert}", self.stage.name())))
-                .transpose()?),
+            (Some(21), _) => Ok(Step::GoesOn),
             (Some(22), Expect::Refusal(_)) => Err("not refused".to_owned()),
-            (Some(22), _) if self.got < REPLY => Ok(None),
-            (Some(22), Expect::Reply) if self.got == REPLY => Ok(Some(None)),
-            (Some(22), Expect::Farewell) if self.got == REPLY && self.stage == Stage::Greeting => {
+            (Some(22), _) if self.got < REPLY => Ok(Step::GoesOn),
+            (Some(22), Expect::Reply) if self.got == REPLY => Ok(Step::Done(None)),
+            (Some(22), Expect::Farewell) if self.got == REPLY => {
                 self.stage = Stage::Leaving;
                 poll::send_whole(&self.socket, &Command::Quit.bytes())
                     .map_err(|error| self.stage.failure(&error))?;
-                Ok(None)
+                Ok(Step::GoesOn)
             }
             _ => Err(format!("{}: unexpected bytes", self.stage.name())),
         }
@@ -320,6 +323,10 @@ impl Stage {
     fn failure(self, error: &io::Error) -> String {
         format!("{}: {error}", self.name())
     }
+}
+
+fn failed(error: io::Error) -> String {
+    format!("no flows: {error}")
 }
 
 /// Flows opened at a time before a measurement begins.

@@ -122,14 +122,26 @@ impl<T> Slab<T> {
         Self { slots: Vec::new(), free: Vec::new() }
     }
 
-    pub(super) fn insert(&mut self, thing: T) -> u64 {
+    /// Keeps a thing, unless what is to be done with it and its token fails.
+    pub(super) fn insert<E>(
+        &mut self,
+        thing: T,
+        with: impl FnOnce(&T, u64) -> Result<(), E>,
+    ) -> Result<u64, E> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push((0, None));
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
-        let Some((turn, place)) = self.slots.get_mut(slot as usize) else { return u64::MAX };
-        *place = Some(thing);
-        u64::from(*turn) << 32 | u64::from(slot)
+        let turn = self.slots.get(slot as usize).map(|(turn, _)| *turn).unwrap_or_default();
+        let token = u64::from(turn) << 32 | u64::from(slot);
+        let done = with(&thing, token);
+        if let Some((_, place)) = self.slots.get_mut(slot as usize) {
+            *place = Some(thing);
+        }
+        if done.is_err() {
+            self.remove(token);
+        }
+        done.map(|()| token)
     }
 
     pub(super) fn find(&mut self, token: u64) -> Option<&mut T> {

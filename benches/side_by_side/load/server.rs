@@ -123,10 +123,9 @@ impl Serving {
                 Err(error) => return Err(error.into()),
             };
             let state = State::Hello { header: Vec::with_capacity(RECORD_HEADER), left: 0 };
-            let token = self.flows.insert(Flow { socket, interest: IN, state });
-            if let Some(flow) = self.flows.find(token) {
-                self.poller.watch(&flow.socket, token, IN)?;
-            }
+            self.flows.insert(Flow { socket, interest: IN, state }, |flow, token| {
+                self.poller.watch(&flow.socket, token, IN)
+            })?;
         }
         Ok(())
     }

@@ -6,10 +6,11 @@ use std::thread;
 
 use clap::Parser;
 use serde_json::Value;
+use sluicegate::hello::{HelloReader, Progress};
 
 use super::latency::{Latencies, bucket, largest};
 use super::server::{self, Serving};
-use super::{Client, client, wire};
+use super::{Client, client, hellos, wire};
 
 #[test]
 fn bulk_data_arrives_down() {
@@ -58,12 +59,14 @@ fn failures_are_counted_by_kind() {
 #[test]
 fn a_refusal_is_an_alert_and_an_end() {
     const ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
-    let report = run(refusing(ALERT), "deny --flows 2 --count 8", "g");
+    let report = run(refusing(ALERT, Unread(0)), "deny --flows 2 --count 8", "g");
     assert_eq!(report["flows"], 8, "{report}");
     assert_eq!(report["ends"]["alert 112, closed"], 8, "{report}");
-    let silent = run(refusing(b""), "deny --count 2", "g");
+    let reset = run(refusing(ALERT, Unread(1)), "deny --flows 2 --count 8", "g");
+    assert_eq!(reset["ends"]["alert 112, reset"], 8, "{reset}");
+    let silent = run(refusing(b"", Unread(0)), "deny --count 2", "g");
     assert_eq!(silent["failures"]["waiting for the reply: closed"], 2, "{silent}");
-    let silent = run(refusing(b""), "deny --count 2 --refusal any", "g");
+    let silent = run(refusing(b"", Unread(0)), "deny --count 2 --refusal any", "g");
     assert_eq!(silent["ends"]["closed"], 2, "{silent}");
     let allowed = run(served(), "deny --count 2", "g");
     assert_eq!(allowed["failures"]["not refused"], 2, "{allowed}");
@@ -71,7 +74,7 @@ fn a_refusal_is_an_alert_and_an_end() {
 
 #[test]
 fn idle_flows_are_held() {
-    let report = run(served(), "idle --flows 100", "ghq");
+    let report = run(served(), "idle --flows 100", "gq");
     assert_eq!(report["flows"], 100, "{report}");
     assert_eq!(report["lost"], 0, "{report}");
 }
@@ -92,6 +95,20 @@ fn nothing_is_measured_before_the_flows_are_open() {
     let error = client::run(&plan, &mut &b"g"[..], &mut output).unwrap_err();
     assert!(error.contains("refused"), "{error}");
     assert!(output.is_empty());
+}
+
+#[test]
+fn the_hello_is_what_the_gate_reads() {
+    for name in ["gate.example.com", &["label"; 33].join(".")] {
+        let hello = hellos::named(name);
+        assert_eq!(hello.len(), 517);
+        let mut reader = HelloReader::new();
+        let Progress::Hello(hello) = reader.push(&hello) else { panic!("{name}") };
+        assert_eq!(hello.name.as_str(), name);
+    }
+    let mut plan = plan((Ipv4Addr::LOCALHOST, 1).into(), "connect --count 1");
+    plan.name = "x".repeat(hellos::LONGEST + 1);
+    assert!(client::run(&plan, &mut &b"g"[..], &mut Vec::new()).is_err());
 }
 
 #[test]
@@ -143,7 +160,6 @@ fn run(to: SocketAddr, words: &str, input: &str) -> Value {
     let (lines, report) = output.trim_end().rsplit_once('\n').unwrap();
     assert!(lines.starts_with("start\nend"), "{output}");
     assert_eq!(lines.contains("\nheld "), input.ends_with('q'), "{output}");
-    assert_eq!(lines.contains("\nhalf-open"), input.contains('h'), "{output}");
     serde_json::from_str(report).unwrap()
 }
 
@@ -166,15 +182,19 @@ fn served() -> SocketAddr {
     address
 }
 
+/// Bytes of a hello that its receiver leaves where they are: closing then resets (RFC 2525 section 2.17).
+struct Unread(usize);
+
 /// Says only that to every hello, and closes.
-fn refusing(what: &'static [u8]) -> SocketAddr {
+fn refusing(what: &'static [u8], unread: Unread) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for flow in listener.incoming() {
             let mut flow = flow.unwrap();
             let mut hello = [0; 517];
-            flow.read_exact(&mut hello).unwrap();
+            flow.peek(&mut hello).unwrap();
+            flow.read_exact(&mut hello[unread.0..]).unwrap();
             flow.write_all(what).unwrap();
         }
     });

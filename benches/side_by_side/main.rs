@@ -133,11 +133,8 @@ fn main() -> ExitCode {
 /// Runs all rounds, prints the tables and writes the figures.
 fn compare(options: &Options) -> Result<(), Failure> {
     let records = rounds::run(options)?;
-    let verdicts = targets::judge(&records);
-    print!("{}", report::tables(&records, &verdicts));
-    let document = report::document(options.rounds, &records, &verdicts);
-    std::fs::write(&options.json, document)
-        .map_err(|error| Failure::io(format!("write {}", options.json.display()), error))
+    print!("{}", report::tables(&records, &targets::judge(&records)));
+    Ok(())
 }
 
 impl Options {

@@ -58,6 +58,8 @@ pub(crate) enum Workload {
     #[value(name = "bulk-up-32")]
     #[serde(rename = "bulk-up-32")]
     BulkUp32,
+    /// One flow asks with 64 bytes and waits for 64.
+    RoundTrip,
     /// 50 flows, each asks with 64 bytes and is answered with 64.
     #[value(name = "messages-64")]
     #[serde(rename = "messages-64")]
@@ -118,8 +120,10 @@ pub(crate) enum Kind {
         /// How many at once.
         flows: u32,
     },
-    /// Request and response of this many bytes, over [`MESSAGE_FLOWS`] flows.
+    /// Request and response over and over.
     Messages {
+        /// Over how many flows at once.
+        flows: u32,
         /// Bytes each way.
         size: u32,
     },
@@ -152,6 +156,7 @@ impl Workload {
     /// Its kind.
     pub(crate) fn kind(self) -> Kind {
         let bulk = |direction, flows| Kind::Bulk { direction, flows };
+        let messages = |size| Kind::Messages { flows: MESSAGE_FLOWS, size };
         match self {
             Self::BulkDown1 => bulk(Direction::Down, 1),
             Self::BulkDown4 => bulk(Direction::Down, 4),
@@ -159,12 +164,13 @@ impl Workload {
             Self::BulkUp1 => bulk(Direction::Up, 1),
             Self::BulkUp4 => bulk(Direction::Up, 4),
             Self::BulkUp32 => bulk(Direction::Up, 32),
-            Self::Messages64 => Kind::Messages { size: 64 },
-            Self::Messages256 => Kind::Messages { size: 256 },
-            Self::Messages1K => Kind::Messages { size: 1_024 },
-            Self::Messages4K => Kind::Messages { size: 4_096 },
-            Self::Messages16K => Kind::Messages { size: 16_384 },
-            Self::Messages64K => Kind::Messages { size: 65_536 },
+            Self::RoundTrip => Kind::Messages { flows: 1, size: 64 },
+            Self::Messages64 => messages(64),
+            Self::Messages256 => messages(256),
+            Self::Messages1K => messages(1_024),
+            Self::Messages4K => messages(4_096),
+            Self::Messages16K => messages(16_384),
+            Self::Messages64K => messages(65_536),
             Self::Connect1 => Kind::Connect { at_once: 1 },
             Self::Connect64 => Kind::Connect { at_once: 64 },
             Self::Deny => Kind::Deny { at_once: 64 },
@@ -219,6 +225,6 @@ pub(crate) fn label(value: impl ValueEnum) -> String {
 }
 
 /// How many flows exchange messages.
-pub(crate) const MESSAGE_FLOWS: u32 = 50;
+const MESSAGE_FLOWS: u32 = 50;
 /// The MTU inside an IPsec tunnel with AES-GCM over UDP.
 const REAL_MTU: u16 = 1_446;

@@ -3,7 +3,9 @@
 //! The CPU of the whole machine is what counts: on veth the receiver's TCP work is billed to the
 //! sender, so a process's own time misleads. All counts are differences of two readings.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 /// The machine's CPU time spent on anything, in seconds of one core, since it started.
 ///
@@ -30,18 +32,32 @@ pub(crate) fn process_seconds(pids: &[u32]) -> f64 {
     pids.iter().map(ticks).sum::<f64>() / TICKS_PER_SECOND
 }
 
-/// The same of their living threads only, but exact to the nanosecond where ticks are too coarse.
-pub(crate) fn exact_seconds(pids: &[u32]) -> f64 {
-    let mut nanoseconds = 0.0;
+/// CPU time of each thread of these processes, in seconds, exact where ticks are too coarse.
+#[derive(Debug)]
+pub(crate) struct Threads(BTreeMap<PathBuf, f64>);
+
+impl Threads {
+    /// What they have used more than at an earlier reading. Threads that have ended are left out.
+    pub(crate) fn since(&self, earlier: &Self) -> f64 {
+        let more = |(thread, seconds): (&PathBuf, &f64)| {
+            seconds - earlier.0.get(thread).copied().unwrap_or_default()
+        };
+        self.0.iter().map(more).sum()
+    }
+}
+
+/// A reading of the threads of these processes, from their schedstat.
+pub(crate) fn threads(pids: &[u32]) -> Threads {
+    let mut all = BTreeMap::new();
     for pid in pids {
         let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
         for thread in threads.flatten() {
             let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
             let first = text.split(' ').next().and_then(|word| word.parse::<f64>().ok());
-            nanoseconds += first.unwrap_or_default();
+            all.insert(thread.path(), first.unwrap_or_default() / 1e9);
         }
     }
-    nanoseconds / 1e9
+    Threads(all)
 }
 
 /// A process and all its descendants.

@@ -44,7 +44,8 @@ fn table(records: &[Record], at: (Variant, Workload)) -> String {
             row.push(cell);
         }
         let first = columns.first().map(|column| column.figure).unwrap_or_default();
-        let against = ratio(records, at, subject, first).filter(|_| subject != Subject::Ours);
+        let against = ratio(records, at, subject, first)
+            .filter(|_| !matches!(subject, Subject::Ours | Subject::Bare));
         row.push(against.map_or_else(String::new, |r| {
             format!("{:.2} ({:.2}–{:.2})", r.median, r.least, r.most)
         }));

@@ -1,6 +1,6 @@
 //! The order of measurements: A B C, A B C, so that what drifts on the machine drifts for all.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::plan::{Kind, Subject, Variant, Workload, label};
 use crate::sample::{self, Figures};
 use crate::stage::{Stage, endpoint};
-use crate::{Failure, Options};
+use crate::{Failure, Options, probe, report, targets};
 
 /// What one measurement gave.
 #[derive(Clone, Debug, Serialize)]
@@ -28,7 +28,7 @@ pub(crate) struct Record {
 /// Measures everything that is asked for. A measurement that fails is told and left out.
 ///
 /// # Errors
-/// When the lab cannot be built.
+/// When the lab cannot be built, or the file with the figures not be written.
 pub(crate) fn run(options: &Options) -> Result<Vec<Record>, Failure> {
     let mut records = Vec::new();
     for variant in chosen(&options.variants) {
@@ -39,13 +39,32 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Record>, Failure> {
         if workloads.is_empty() {
             continue;
         }
+        tell_noise();
         let mut stage = Stage::up(variant, &options.gate)?;
         stage.serve(&["load", "server", "--listen", &endpoint().to_string()])?;
         for workload in workloads {
             rounds(options, &stage, variant, workload, &mut records);
+            // Now and not at the end, which may be an hour away.
+            save(options, &records)?;
         }
     }
     Ok(records)
+}
+
+fn save(options: &Options, records: &[Record]) -> Result<(), Failure> {
+    let document = report::document(options.rounds, records, &targets::judge(records));
+    std::fs::write(&options.json, document)
+        .map_err(|error| Failure::io(format!("write {}", options.json.display()), error))
+}
+
+/// Tells when others use the machine: ratios bear it, absolute figures do not.
+fn tell_noise() {
+    let before = probe::busy_seconds();
+    std::thread::sleep(LISTENING);
+    let busy = (probe::busy_seconds() - before) / LISTENING.as_secs_f64();
+    if busy > NOISE {
+        eprintln!("the machine is not quiet: {busy:.2} cores are busy before anything runs");
+    }
 }
 
 fn rounds(
@@ -94,5 +113,8 @@ fn chosen<T: ValueEnum + Copy>(asked: &[T]) -> Vec<T> {
     if asked.is_empty() { T::value_variants().to_vec() } else { asked.to_vec() }
 }
 
+const LISTENING: Duration = Duration::from_millis(500);
+/// Cores.
+const NOISE: f64 = 0.1;
 /// Memory hardly differs from round to round, and these take long.
 const LONG_ROUNDS: u32 = 3;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::Failure;
 use crate::drive::Client;
-use crate::plan::{Direction, Kind, MESSAGE_FLOWS, Subject, Workload};
+use crate::plan::{Direction, Kind, Subject, Workload};
 use crate::probe;
 use crate::stage::{FOREIGN, NAME, Stage, crowd, endpoint};
 use crate::subjects::Running;
@@ -70,7 +70,7 @@ fn timed(
         _ => {
             cost.per(&mut figures, number(&findings, "flows"), "cpu_us_per_flow", 1e6);
             figures.insert("flows_s", number(&findings, "flows") / cost.wall);
-            figures.insert("failed", number(&findings, "failed"));
+            figures.insert("failed", failed(&findings, running));
             latencies(&mut figures, &findings);
         }
     }
@@ -103,14 +103,14 @@ fn arguments(kind: Kind, length: Duration) -> Vec<String> {
     let (workload, flows, name) = match kind {
         Kind::Bulk { direction: Direction::Down, flows } => ("bulk-down", flows, NAME),
         Kind::Bulk { direction: Direction::Up, flows } => ("bulk-up", flows, NAME),
-        Kind::Messages { .. } => ("messages", MESSAGE_FLOWS, NAME),
+        Kind::Messages { flows, .. } => ("messages", flows, NAME),
         Kind::Connect { at_once } => ("connect", at_once, NAME),
         Kind::Deny { at_once } => ("deny", at_once, FOREIGN),
         Kind::Idle | Kind::Storm => ("idle", 1, NAME),
     };
     let mut args = client(workload, flows, name);
     args.extend(["--seconds".to_owned(), length.as_secs_f64().to_string()]);
-    if let Kind::Messages { size } = kind {
+    if let Kind::Messages { size, .. } = kind {
         args.extend(["--size".to_owned(), size.to_string()]);
     }
     if let Kind::Connect { .. } = kind {
@@ -139,6 +139,18 @@ fn latencies(figures: &mut Figures, findings: &Value) {
     let latency = |key| findings.get("latency_us").map(|all| number(all, key)).unwrap_or_default();
     figures.insert("p50_us", latency("p50"));
     figures.insert("p99_us", latency("p99"));
+}
+
+/// How many flows failed; why is told at once.
+fn failed(findings: &Value, running: &Running) -> f64 {
+    let failed = number(findings, "failed");
+    if failed > 0.0 {
+        let kinds = findings.get("failures").cloned().unwrap_or_default();
+        let status = running.gate().and_then(|gate| gate.status_json().ok()).unwrap_or_default();
+        let reasons = status.pointer("/flows/denied_by_reason").cloned().unwrap_or_default();
+        eprintln!("{failed} flows failed: {kinds}; refused by the gate: {reasons}");
+    }
+    failed
 }
 
 /// Bytes of ended flows that the gate has counted.
@@ -195,9 +207,9 @@ fn idle(stage: &Stage, running: &Running) -> Result<Figures, Failure> {
         points.push((f64::from(step), probe::Memory::now(&running.pids())));
     }
     let pids = running.pids();
-    let before = probe::exact_seconds(&pids);
+    let before = probe::threads(&pids);
     std::thread::sleep(IDLE_WATCHED);
-    let own = probe::exact_seconds(&pids) - before;
+    let own = probe::threads(&pids).since(&before);
     for mut client in clients {
         client.quit()?;
         client.findings()?;
@@ -248,7 +260,7 @@ fn storm(stage: &Stage, running: &Running) -> Result<Figures, Failure> {
     new.finish()?;
     Ok(Figures::from([
         ("flows", f64::from(flows)),
-        ("failed", number(&findings, "failed")),
+        ("failed", failed(&findings, running)),
         ("overflows", probe::listen_overflows(pid) - overflows),
         ("seconds", took),
         ("cpu_us_per_flow", busy / f64::from(flows) * 1e6),

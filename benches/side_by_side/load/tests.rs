@@ -1,6 +1,6 @@
 //! Each workload over loopback, as small as it gets: it does what it counts.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
 
@@ -9,7 +9,9 @@ use serde_json::Value;
 use sluicegate::hello::{HelloReader, Progress};
 
 use super::latency::{Latencies, bucket, largest};
+use super::poll::Slab;
 use super::server::{self, Serving};
+use super::wire::Command;
 use super::{Client, client, hellos, wire};
 
 #[test]
@@ -25,6 +27,31 @@ fn bulk_data_arrives_up() {
     assert!(report["bytes"].as_u64() > Some(1 << 20), "{report}");
     // Whole blocks: the server has answered each flow's last.
     assert_eq!(report["bytes"].as_u64().unwrap() % wire::BLOCK as u64, 0, "{report}");
+}
+
+#[test]
+fn nothing_is_over_before_the_last_byte_has_its_answer() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let plan = plan(listener.local_addr().unwrap(), "bulk-up --seconds 0.01");
+    let server = thread::spawn(move || {
+        let (mut flow, _) = listener.accept().unwrap();
+        flow.read_exact(&mut [0; 517]).unwrap();
+        flow.write_all(&wire::reply()).unwrap();
+        // Every block, the request for an answer, and then none.
+        let mut head = [0; wire::COMMAND];
+        loop {
+            flow.read_exact(&mut head).unwrap();
+            match Command::read(head) {
+                Some(Command::Up(bytes)) => {
+                    io::copy(&mut (&mut flow).take(bytes), &mut io::sink()).unwrap();
+                }
+                other => break assert_eq!(other, Some(Command::Answer)),
+            }
+        }
+    });
+    let error = client::run(&plan, &mut &b"g"[..], &mut Vec::new()).unwrap_err();
+    assert!(error.contains("too soon"), "{error}");
+    server.join().unwrap();
 }
 
 #[test]
@@ -123,6 +150,18 @@ fn the_reply_is_well_formed() {
     }
     assert_eq!((kinds, rest.len()), (vec![22, 23], 0));
     assert_eq!(usize::from(reply[8]), 122 - 4, "the length of the handshake message");
+}
+
+#[test]
+fn a_token_is_never_given_twice() {
+    let mut slab = Slab::new();
+    let first = slab.insert("first", |_, _| Ok::<_, ()>(())).unwrap();
+    assert_eq!(slab.remove(first), Some("first"));
+    assert_eq!(slab.insert("unwanted", |_, _| Err(())), Err(()));
+    assert_eq!(slab.len(), 0);
+    let second = slab.insert("second", |_, _| Ok::<_, ()>(())).unwrap();
+    assert_eq!(slab.find(first), None);
+    assert_eq!(slab.find(second), Some(&mut "second"));
 }
 
 #[test]

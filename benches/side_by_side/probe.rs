@@ -19,6 +19,33 @@ pub(crate) fn busy_seconds() -> f64 {
     busy / TICKS_PER_SECOND
 }
 
+/// CPU time of the machine's other users, the same way: programs that are not this one's.
+///
+/// What has ended by the second reading is missed. On a machine that does nothing else it is nothing.
+#[derive(Debug)]
+pub(crate) struct Others(BTreeMap<u32, f64>);
+
+impl Others {
+    /// A reading now.
+    pub(crate) fn now() -> Self {
+        let own = family(std::process::id());
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        // Kernel threads do the box's work, too. They have no program (proc(5), cmdline).
+        let others = pids
+            .filter(|pid| !own.contains(pid) && !read(&format!("/proc/{pid}/cmdline")).is_empty());
+        Self(others.map(|pid| (pid, process_seconds(&[pid]))).collect())
+    }
+
+    /// What they have used since, in seconds.
+    pub(crate) fn used(&self) -> f64 {
+        let now = Self::now();
+        let since =
+            |(pid, seconds): (&u32, &f64)| seconds - self.0.get(pid).copied().unwrap_or_default();
+        now.0.iter().map(since).filter(|used| *used > 0.0).sum()
+    }
+}
+
 /// CPU time of these processes with their ended threads, in seconds: utime and stime.
 pub(crate) fn process_seconds(pids: &[u32]) -> f64 {
     let ticks = |pid: &u32| {
@@ -66,8 +93,11 @@ pub(crate) fn family(pid: u32) -> Vec<u32> {
     let mut next = 0;
     while let Some(pid) = pids.get(next).copied() {
         next += 1;
-        let children = read(&format!("/proc/{pid}/task/{pid}/children"));
-        pids.extend(children.split_whitespace().filter_map(|word| word.parse::<u32>().ok()));
+        // A child belongs to the thread that started it.
+        for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            pids.extend(children.split_whitespace().filter_map(|word| word.parse::<u32>().ok()));
+        }
     }
     pids
 }

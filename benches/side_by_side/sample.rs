@@ -48,15 +48,17 @@ fn timed(
     let before = bytes_moved(running)?;
     let mut client = Client::start(stage, &arguments(kind, length))?;
     let pids = running.pids();
+    let others = probe::Others::now();
     let (busy, process) = (probe::busy_seconds(), probe::process_seconds(&pids));
     client.go()?;
     client.wait_end()?;
     let busy = probe::busy_seconds() - busy;
+    let others = others.used();
     let process = probe::process_seconds(&pids) - process;
     let findings = client.findings()?;
     client.finish()?;
-    let mut figures = Figures::new();
-    let cost = Cost { busy, process, wall: number(&findings, "seconds") };
+    let cost = Cost { busy: busy - others, process, wall: number(&findings, "seconds") };
+    let mut figures = Figures::from([("others_cores", others / cost.wall)]);
     match kind {
         Kind::Bulk { .. } => {
             cost.per(&mut figures, number(&findings, "bytes") / 1e9, "cpu_s_per_gb", 1.0);

@@ -102,6 +102,16 @@ pub(crate) fn family(pid: u32) -> Vec<u32> {
     pids
 }
 
+/// Whether a thread of the process still runs, or is about to end (proc(5), state).
+pub(crate) fn lives(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut states = threads.map(|thread| {
+        let text = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('X')
+    });
+    states.any(|state| !matches!(state, 'Z' | 'X'))
+}
+
 /// Memory, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {

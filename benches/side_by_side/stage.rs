@@ -26,7 +26,7 @@ pub(crate) const FOREIGN: &str = "www.example.com";
 /// The port that devices dial.
 pub(crate) const PORT: u16 = 443;
 /// Where the peers listen; Sluicegate has its own.
-pub(crate) const PEER_PORT: u16 = 15_443;
+pub(crate) const PEER_PORT: u16 = 15_444;
 /// Addresses of devices behind the device, which is their router: thousands of devices, each with
 /// few flows.
 pub(crate) const CROWD: &str = "10.10.64.0/18";

@@ -3,6 +3,7 @@
 mod config;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sluicegate::lab::{Daemon, Process};
 
@@ -69,7 +70,9 @@ impl Running {
         match self.program {
             Program::Kernel => Ok(()),
             Program::Peer(process) => {
+                let pids = crate::probe::family(process.pid());
                 process.kill_hard();
+                wait_for_ends(&pids)?;
                 feed(stage.edge(), "nft", &["-f", "-"], "delete table inet compare\n")?;
                 feed(stage.edge(), "ip", &["-batch", "-"], &ROUTING.replace(" add ", " del "))
             }
@@ -79,6 +82,19 @@ impl Running {
             }
         }
     }
+}
+
+/// Waits until the last thread of each process has let go of its sockets: with thousands of them
+/// that takes longer than dying.
+fn wait_for_ends(pids: &[u32]) -> Result<(), Failure> {
+    let until = Instant::now() + ENDED_WITHIN;
+    while pids.iter().any(|pid| crate::probe::lives(*pid)) {
+        if Instant::now() >= until {
+            return Err(Failure::Other("a peer does not end".to_owned()));
+        }
+        std::thread::sleep(GLANCE);
+    }
+    Ok(())
 }
 
 fn start_peer(subject: Subject, stage: &Stage) -> Result<Process, Failure> {
@@ -141,6 +157,8 @@ fn rules(subject: Subject) -> String {
     }
 }
 
+const ENDED_WITHIN: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(5);
 const ROUTING: &str = "rule add fwmark 1 lookup 100
 route add local default dev lo table 100
 ";

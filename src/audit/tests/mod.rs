@@ -2,6 +2,7 @@
 
 mod faults;
 mod keys;
+mod proof;
 mod tail;
 
 use std::path::Path;

@@ -58,7 +58,7 @@ impl Anchors {
             let signed = Signed::parse(Context::Line, &anchor.line);
             // A key that is not known may be of a time that was cut off with its certificate.
             let key = signed.as_ref().and_then(|signed| keys.of_id(signed.key));
-            let unknown = signed.is_some() && key.is_none() && !anchor.own;
+            let unknown = signed.is_some() && key.is_none();
             let holds =
                 signed.zip(key).is_some_and(|(signed, key)| signed.is_by(key, Context::Line));
             if !holds && !unknown {

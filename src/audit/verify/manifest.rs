@@ -235,7 +235,8 @@ impl Reading {
             ));
         }
         let before = self.last.replace(stored.last);
-        let follows = before.is_none_or(|last| stored.first == last.saturating_add(1));
+        // A segment that was damaged has no line.
+        let follows = before.is_none_or(|last| stored.first > last);
         let count = stored.last.checked_sub(stored.first).and_then(|count| count.checked_add(1));
         if !follows || count != Some(stored.records) {
             return Err("the line's sequence numbers do not follow the line before".to_owned());

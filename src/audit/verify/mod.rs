@@ -22,7 +22,7 @@ use std::path::Path;
 pub use anchor::Anchors;
 pub use report::{Code, Finding, Place, Report, Tail, Verdict};
 
-use super::chain::{Head, Hex};
+use super::chain::{Head, Hex, Stored};
 use super::read::{self, ReadError};
 use super::sign::PublicKey;
 use super::spool::SETTLED;
@@ -38,12 +38,27 @@ pub fn verify(directory: &Path, pinned: &PublicKey, anchors: &Anchors) -> Report
     loop {
         attempts += 1;
         match attempt(directory, pinned, anchors) {
+            // A live log removes segments, also while they are read.
+            Ok(report) if attempts < ATTEMPTS && has_moved_on(directory, &report) => {}
+            Err((error, _)) if attempts < ATTEMPTS && is_gone(&error) => {}
             Ok(report) => return report,
-            // A live log compresses and removes segments.
-            Err((error, _)) if error.source.kind() == io::ErrorKind::NotFound && attempts < 5 => {}
             Err((error, walk)) => return unreadable(directory, &error, walk),
         }
     }
+}
+
+/// Whether something is missing, and the log does not begin any more where it did.
+fn has_moved_on(directory: &Path, report: &Report) -> bool {
+    let first = || {
+        let mut lines = read::lines(directory).ok()?;
+        let line = lines.next_line().ok()??;
+        Some(Stored::parse(line.bytes)?.chain().seq)
+    };
+    report.result == Verdict::Incomplete && first().is_some_and(|first| first > report.first_seq)
+}
+
+fn is_gone(error: &ReadError) -> bool {
+    error.source.kind() == io::ErrorKind::NotFound
 }
 
 fn attempt(
@@ -138,8 +153,14 @@ fn unreadable(directory: &Path, error: &ReadError, walk: Option<Box<Walk>>) -> R
         Box::new(Walk::new(keys, Manifest::default(), Anchors::default(), Findings::default()))
     });
     let path = error.path.as_deref().unwrap_or(directory).display();
+    // A compressed segment was whole when it took the place of the plain one.
+    let damaged = matches!(
+        error.source.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof
+    );
+    let code = if damaged { Code::SegmentDamaged } else { Code::Unreadable };
     let sentence = format!("{path} cannot be read: {}", error.source);
-    walk.findings.add(Code::Unreadable, None, sentence);
+    walk.findings.add(code, None, sentence);
     report(*walk, 0)
 }
 
@@ -161,3 +182,6 @@ fn report(walk: Walk, segments: usize) -> Report {
     walk.findings.finish(&mut report);
     report
 }
+
+/// How often a log that moves on is looked at.
+const ATTEMPTS: usize = 5;

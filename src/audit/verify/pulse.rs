@@ -71,9 +71,10 @@ impl Pulse {
         }
         let records = facts.records.unwrap_or_default();
         if records < least || records > most {
+            let there_are = if records < least { least } else { most };
             return Err(format!(
                 "the checkpoint says that {records} records came since the last one, there are \
-                 {most}"
+                 {there_are}"
             ));
         }
         Ok(())

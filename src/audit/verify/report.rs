@@ -62,6 +62,8 @@ pub struct Finding {
 pub enum Code {
     /// A line is no record of a log.
     NotARecord,
+    /// A compressed segment is damaged.
+    SegmentDamaged,
     /// A sequence number stands where another should.
     SequenceWrong,
     /// A line does not hold the hash of the line before it.
@@ -127,6 +129,7 @@ impl Code {
     pub fn verdict(self) -> Verdict {
         match self {
             Self::NotARecord
+            | Self::SegmentDamaged
             | Self::SequenceWrong
             | Self::LinkBroken
             | Self::SignatureMissing

@@ -157,15 +157,19 @@ impl Walk {
         let system = stored.class_uid == kind::CLASS_UID_SYSTEM;
         let signed = (system || stored.chain().key.is_some())
             .then(|| Signed::parse(Context::Line, line.bytes));
-        let holds = match signed {
+        let holds = match &signed {
             None => false,
             Some(None) => {
                 let sentence = format!("record {seq} has to be signed, and is not");
                 self.findings.add(Code::SignatureMissing, Some(line.into()), sentence);
                 false
             }
-            Some(Some(signed)) => self.signature(seq, &signed, line),
+            Some(Some(signed)) => self.signature(seq, signed, line),
         };
+        if signed.is_some() && !holds {
+            // What it said cannot be counted on.
+            self.pulse.hole();
+        }
         let facts = holds.then(|| System::parse(line.bytes)).flatten();
         let introduces = facts.as_ref().is_some_and(|facts| facts.status_code == "key");
         if let Some(facts) = facts {

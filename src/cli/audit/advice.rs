@@ -5,7 +5,7 @@ use crate::audit::verify::Code;
 /// What it means, and what to do.
 pub(super) fn advice(code: Code) -> (&'static str, &'static str) {
     match code {
-        Code::NotARecord | Code::SequenceWrong | Code::LinkBroken => (
+        Code::NotARecord | Code::SegmentDamaged | Code::SequenceWrong | Code::LinkBroken => (
             "a record was changed, added or put elsewhere after it was written",
             "keep these files as evidence, and compare with the shipped copy from this record on",
         ),

@@ -161,7 +161,7 @@ fn removed_lines_are_found() {
     let report = verified(directory.path());
     assert_eq!(report.result, Verdict::Incomplete, "{report:#?}");
     assert_eq!(report.findings[0].code, Code::RecordsMissing);
-    assert_eq!(report.findings[0].sentence, "records 2 to 2 are missing");
+    assert_eq!(report.findings[0].sentence, "record 2 is missing");
     assert_eq!(report.first_bad.unwrap().line, 2);
 }
 

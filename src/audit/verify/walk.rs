@@ -129,7 +129,11 @@ impl Walk {
         if found > expected {
             let last = found.saturating_sub(1);
             let names = self.manifest.names(expected, last);
-            let sentence = format!("records {expected} to {last} are missing{names}");
+            let sentence = if expected == last {
+                format!("record {last} is missing{names}")
+            } else {
+                format!("records {expected} to {last} are missing{names}")
+            };
             self.findings.add(Code::RecordsMissing, Some(line.into()), sentence);
         } else {
             let sentence = format!("record {found} stands where {expected} should");

@@ -93,7 +93,9 @@ impl Journal {
         }))
     }
 
-    pub(super) fn stop(&self) -> Vec<u8> {
+    /// The last record but for its checkpoint, of which a copy is wanted in any case.
+    pub(super) fn stop(&mut self) -> Vec<u8> {
+        self.copied = None;
         self.body(&Happened::Stop { boot_id: &self.boot_id })
     }
 

@@ -30,6 +30,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub mod verify;
 
 use std::fs::File;
 use std::io;
@@ -38,7 +39,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-pub use chain::{ChainError, ChainReport, verify_chain};
 pub use facts::{
     AlertFacts, AlertFrom, DeviceFacts, DialFacts, DnsFacts, FlowEnd, HandshakeFacts, LearntFacts,
     NoteFacts, RuleFacts, TrafficFacts,
@@ -46,6 +46,7 @@ pub use facts::{
 pub use flow::{FlowRecord, Slot};
 pub use keys::pinned_key;
 pub use sign::{KeyId, NoPublicKey, PublicKey};
+pub use verify::verify;
 
 use crate::config::OnFull;
 use inbox::{Entry, Part, Shared};

@@ -3,6 +3,7 @@
 //! Data goes to standard output, notes to standard error. Exit codes are an interface: scripts
 //! trust them, so each command documents its own.
 
+mod audit;
 mod check;
 mod demo;
 mod explain;
@@ -47,6 +48,8 @@ enum Command {
     Nft(nft::Options),
     /// Turn recorded flows into rules, or see what other rules would do to them
     Policy(policy::Options),
+    /// Prove the audit log, and show the key to pin
+    Audit(audit::Options),
 }
 
 /// Where the configuration is.
@@ -59,7 +62,11 @@ struct ConfigFile {
 
 /// Parses the arguments, runs the subcommand and returns its exit code.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match cli.command {
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Hello(options) => hello::run(&options),
@@ -68,7 +75,18 @@ pub fn main() -> ExitCode {
         Command::Status(options) => status::run(&options),
         Command::Nft(options) => nft::run(&options),
         Command::Policy(options) => policy::run(&options),
+        Command::Audit(options) => audit::run(&options),
     }
+}
+
+/// Says what is wrong with the arguments, or shows the help that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let audit = std::env::args_os().nth(1).is_some_and(|command| command == "audit");
+    if !audit || !error.use_stderr() {
+        error.exit();
+    }
+    let _ = error.print();
+    ExitCode::from(audit::EXIT_USAGE)
 }
 
 /// Writes to standard output; a reader that went away (`| head`) is not an error.

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::spool::{SETTLED, Tuning};
-use super::super::{ChainError, Disk, read, verify_chain};
-use super::{codes, copy_keys, flow, records, start, start_on, system_codes, wait, whole_flow};
+use super::super::verify::{Code, Verdict};
+use super::super::{Disk, read};
+use super::{
+    codes, copy_keys, flow, records, start, start_on, system_codes, verified, wait, whole_flow,
+};
 
 /// A directory in memory, where there is one: these tests start logs by the thousand, and what they
 /// look at is not whether a disk keeps its word.
@@ -127,13 +130,9 @@ fn a_flipped_byte_in_any_line_is_found_and_left_alone() {
             changed.extend_from_slice(b"{\"metadata");
         }
         fs::write(&segment, &changed).unwrap();
-        let error = verify_chain(directory.path()).unwrap_err();
-        let (ChainError::Broken { line: found, .. } | ChainError::Unreadable { line: found, .. }) =
-            error
-        else {
-            panic!("{error}")
-        };
-        let found = usize::try_from(found).unwrap();
+        let report = verified(directory.path());
+        assert_eq!(report.result, Verdict::Tampered, "{report:#?}");
+        let found = usize::try_from(report.first_bad.unwrap().line).unwrap();
         // A line that still reads is found out by the one behind it.
         assert!(found == line + 1 || found == line + 2, "{found} {line}");
 
@@ -159,8 +158,11 @@ fn removed_lines_are_found() {
     let bytes = fs::read(&path).unwrap();
     let starts = line_starts(&bytes);
     fs::write(&path, [&bytes[..starts[1]], &bytes[starts[2]..]].concat()).unwrap();
-    let error = verify_chain(directory.path()).unwrap_err();
-    assert!(matches!(error, ChainError::Missing { line: 2, expected: 2, found: 3, .. }), "{error}");
+    let report = verified(directory.path());
+    assert_eq!(report.result, Verdict::Incomplete, "{report:#?}");
+    assert_eq!(report.findings[0].code, Code::RecordsMissing);
+    assert_eq!(report.findings[0].sentence, "record 2 is missing");
+    assert_eq!(report.first_bad.unwrap().line, 2);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::read::{self, Lines};
+use super::{manifest, segment};
 
 /// A SHA-256.
 pub(super) type Hash = [u8; 32];
@@ -38,6 +39,19 @@ impl Head {
     /// The head of a chain with no line.
     pub(super) fn genesis() -> Self {
         Self { seq: 0, hash: hash(b"") }
+    }
+
+    /// The head that is written down with this hash, in hex.
+    fn parse(seq: u64, hex: &str) -> Option<Self> {
+        let mut hash = Hash::default();
+        let digits = hex.as_bytes().chunks(2).map(std::str::from_utf8);
+        if hex.len() != 2 * hash.len() {
+            return None;
+        }
+        for (byte, digits) in hash.iter_mut().zip(digits) {
+            *byte = u8::from_str_radix(digits.ok()?, 16).ok()?;
+        }
+        Some(Self { seq, hash })
     }
 
     /// The link of the next line.
@@ -207,17 +221,32 @@ pub enum ChainError {
     },
 }
 
-/// Checks sequence and hashes over every line of a directory. A live log can be checked too.
+/// Checks sequence and hashes over every line of a directory. A live log can be checked too. Where
+/// the first segments were removed, it begins with what the manifest says of the last of them.
 ///
 /// # Errors
 /// The first line that breaks the chain, or what cannot be read.
 pub fn verify_chain(directory: &Path) -> Result<ChainReport, ChainError> {
     let mut lines = read::lines(directory).map_err(|e| at(directory, e))?;
-    let mut head = Head::genesis();
+    let mut head = begin(directory)
+        .map_err(|source| ChainError::Read { path: directory.to_owned(), source })?;
+    let mut records = 0;
     while let Some(line) = lines.next_line().map_err(|e| at(directory, e))? {
         check(&mut head, &line)?;
+        records += 1;
     }
-    Ok(report(&lines, &head))
+    Ok(report(&lines, records, &head))
+}
+
+/// What stands before the first segment that is there.
+fn begin(directory: &Path) -> io::Result<Head> {
+    let first = segment::segments(directory)?.first().map_or(1, |segment| segment.first);
+    if first <= 1 {
+        return Ok(Head::genesis());
+    }
+    let before = manifest::ending_at(directory, first - 1)?;
+    let head = before.and_then(|sealed| Head::parse(sealed.last, &sealed.last_hash));
+    Ok(head.unwrap_or_else(Head::genesis))
 }
 
 fn at(directory: &Path, error: read::ReadError) -> ChainError {
@@ -246,9 +275,9 @@ fn check(head: &mut Head, line: &read::Line<'_>) -> Result<(), ChainError> {
     Ok(())
 }
 
-fn report(lines: &Lines, head: &Head) -> ChainReport {
+fn report(lines: &Lines, records: u64, head: &Head) -> ChainReport {
     ChainReport {
-        records: head.seq,
+        records,
         segments: lines.segments(),
         last_seq: head.seq,
         head: Hex(&head.hash).to_string(),

@@ -11,7 +11,7 @@ use sluicegate::audit::{
     Audit, AuditOptions, DeviceFacts, DialFacts, DnsFacts, FlowEnd, RuleFacts, TrafficFacts,
     pinned_key,
 };
-use sluicegate::config::{InterfaceName, OnFull};
+use sluicegate::config::{InterfaceName, Retention};
 use std::time::Duration;
 
 fn main() {
@@ -20,7 +20,7 @@ fn main() {
     let flows: usize = args.next().and_then(|flows| flows.parse().ok()).expect("how many flows");
     let audit = Audit::start(AuditOptions {
         directory: directory.clone(),
-        on_full: OnFull::Refuse,
+        retention: Retention::default(),
         site: "augsburg-2".to_owned(),
         region: "eu-central-1".to_owned(),
         slots: AT_ONCE,

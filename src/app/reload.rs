@@ -61,6 +61,7 @@ impl Running {
         new.book.keep(new.policy.exact_names());
         self.neighbours.replace(&new.site.devices.interfaces, links.values(), known);
         self.limits.set(new.site.limits);
+        self.audit.set_retention(new.site.audit.retention);
         self.audit.note_reload(old.policy.hash(), new.policy.hash());
         self.dials.set(&new.site);
         let new = Arc::new(new);

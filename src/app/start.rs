@@ -162,7 +162,7 @@ fn start_audit(site: &Site, policy: &Policy) -> Result<Audit, StartError> {
     let root_key = credentials.map(|directory| directory.join(ROOT_KEY));
     Ok(Audit::start(AuditOptions {
         directory: site.audit.directory.clone(),
-        on_full: site.audit.on_full,
+        retention: site.audit.retention,
         site: site.name.clone(),
         region: site.region.clone(),
         slots: AUDIT_SLOTS,

@@ -35,7 +35,6 @@ impl Head {
     pub(super) fn genesis() -> Self {
         Self { seq: 0, hash: hash(b"") }
     }
-
     /// The link of the next line.
     pub(super) fn next(&self) -> Link {
         Link { seq: self.seq + 1, prev: self.hash }

@@ -11,7 +11,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,9 +19,10 @@ use uuid::Uuid;
 use super::chain::Head;
 use super::inbox::{Entry, Part, Shared, Unrecorded, Work};
 use super::journal::Journal;
-use super::read::SegmentName;
+use super::room::{Room, Wanted};
+use super::segment::SegmentName;
 use super::storage::{self, SegmentFile, Storage};
-use super::{clock, count, record};
+use super::{clock, count, record, room};
 
 /// The sizes and times of the writer.
 #[derive(Clone, Copy, Debug)]
@@ -61,11 +61,13 @@ impl Default for Tuning {
 #[derive(Debug)]
 pub(super) struct Segment<F> {
     pub(super) file: F,
-    pub(super) path: PathBuf,
+    pub(super) name: SegmentName,
     /// Bytes that are durable.
     pub(super) len: u64,
     /// When it was begun.
     pub(super) since: Instant,
+    /// Up to where room was taken on the disk.
+    pub(super) taken: u64,
 }
 
 /// The writer's state; see the module.
@@ -87,6 +89,7 @@ pub(super) struct Writer<S: Storage> {
     counted: Option<Unrecorded>,
     buffer: Vec<u8>,
     retry_at: Option<Instant>,
+    room: Room,
     /// A checkpoint has to be written, whatever else there is.
     checkpoint: bool,
     /// The directory is this process's as long as this is open.
@@ -119,6 +122,7 @@ impl<S: Storage> Writer<S> {
             counted: None,
             buffer: Vec::new(),
             retry_at: None,
+            room: Room::default(),
             checkpoint: false,
             _lock: lock,
         }
@@ -141,11 +145,13 @@ impl<S: Storage> Writer<S> {
     pub(super) fn run(mut self) {
         let guard = Abandon(Arc::clone(&self.shared));
         loop {
-            let gather = self.tuning.gather;
-            let due = self.retry_at.unwrap_or_else(|| self.journal.due_at());
+            // Counts of refused flows must not fill what room there is.
+            let tight = self.shared.is_tight();
+            let gather = if tight { self.tuning.checkpoint_every } else { self.tuning.gather };
+            let due = self.retry_at.unwrap_or_else(|| self.room.due(self.journal.due_at()));
             let work = self.shared.wait(&mut self.inbox, &mut self.counted, gather, due);
             self.admit_all();
-            self.step(work == Work::Last);
+            self.step(&work);
             if work == Work::Last {
                 self.shared.end_close(&mut self.inbox);
                 if self.inbox.is_empty() || self.retry_at.is_some() {
@@ -158,15 +164,19 @@ impl<S: Storage> Writer<S> {
         drop(guard);
     }
 
-    fn step(&mut self, last: bool) {
+    fn step(&mut self, work: &Work) {
         match self.retry_at {
             None => {
+                if *work == Work::Room {
+                    self.room.look_again();
+                }
+                self.take_room(0);
                 self.change_key();
                 self.commit();
             }
             Some(at) => {
                 self.refuse_opens();
-                if last || Instant::now() >= at {
+                if *work != Work::More || Instant::now() >= at {
                     self.heal();
                 }
             }
@@ -216,6 +226,10 @@ impl<S: Storage> Writer<S> {
                     // The waiter may be gone: its flow was dropped, and its end is on the way.
                     let _ = waiter.send(Err(failure.clone()));
                 }
+                Part::Awaited(waiter) => {
+                    let _ = waiter.send(Err(failure.clone()));
+                    self.admit(Entry::system(entry.body));
+                }
                 _ => self.admit(entry),
             }
         }
@@ -242,6 +256,9 @@ impl<S: Storage> Writer<S> {
         let checkpoint = checkpoint.and_then(|line| self.buffer.get(line));
         self.journal.wrote(since, checkpoint, logged);
         self.settle(taken);
+        if let Some(segment) = &self.segment {
+            self.shared.keeper.set_current(segment.name.first);
+        }
         if full {
             self.segment = None;
         }
@@ -266,7 +283,7 @@ impl<S: Storage> Writer<S> {
                 break;
             }
             new_key = matches!(entry.part, Part::Key(_));
-            let signed = new_key || matches!(entry.part, Part::System);
+            let signed = new_key || matches!(entry.part, Part::System | Part::Awaited(_));
             self.append(&mut batch, &entry.body, if signed { Seal::Signed } else { Seal::Plain });
             batch.taken += 1;
             if batch.since >= self.tuning.checkpoint_lines && !new_key {
@@ -296,7 +313,7 @@ impl<S: Storage> Writer<S> {
     /// Appends a line to the buffer; returns where it begins.
     fn append(&mut self, batch: &mut Batch, body: &[u8], seal: Seal) -> usize {
         let link = batch.head.next();
-        let key = (seal == Seal::Signed).then(|| self.journal.key());
+        let key = (seal == Seal::Signed).then(|| self.journal.key().as_ref());
         let out = &mut self.buffer;
         let start = record::append_line(out, body, &self.chain, &link, batch.logged, key);
         batch.head = Head::of(link.seq, out.get(start..).unwrap_or_default());
@@ -305,53 +322,62 @@ impl<S: Storage> Writer<S> {
         start
     }
 
+    /// Takes room on the disk ahead of the next `bytes`.
+    fn take_room(&mut self, bytes: usize) {
+        let Some(segment) = self.segment.as_mut() else {
+            return self.room.forget(&self.shared);
+        };
+        let wanted = Wanted {
+            needed: segment.len.saturating_add(bytes as u64),
+            segment_bytes: self.tuning.segment_bytes,
+            taken: segment.taken,
+        };
+        let reserve = |offset, bytes| segment.file.reserve(offset, bytes);
+        segment.taken = self.room.take(wanted, reserve, &self.shared);
+    }
+
     fn write_out(&mut self) -> io::Result<()> {
-        if let Some(mut segment) = self.segment.take() {
-            match write(&mut segment, &self.buffer) {
-                Ok(()) => {
-                    self.segment = Some(segment);
-                    return Ok(());
-                }
-                Err(error) => {
-                    let path = segment.path.display().to_string();
-                    tracing::warn!(path, %error, "A segment of the audit log could not be \
-                        written; going on in a new one.");
-                    self.give_up(segment);
-                }
-            }
+        if let Some(segment) = &self.segment {
+            let path = segment.name.path.display().to_string();
+            let Err(error) = self.write_segment() else { return Ok(()) };
+            tracing::warn!(path, %error, "A segment of the audit log could not be written; going \
+                on in a new one.");
         }
-        let mut segment = self.create()?;
-        match write(&mut segment, &self.buffer) {
-            Ok(()) => {
-                self.segment = Some(segment);
-                Ok(())
-            }
-            Err(error) => {
-                self.give_up(segment);
-                Err(error)
-            }
+        self.segment = Some(self.create()?);
+        self.write_segment()
+    }
+
+    /// Writes the buffer to the segment; a segment that fails is given up.
+    fn write_segment(&mut self) -> io::Result<()> {
+        self.take_room(self.buffer.len());
+        let Some(mut segment) = self.segment.take() else { return Ok(()) };
+        if let Err(error) = write(&mut segment, &self.buffer) {
+            self.give_up(segment);
+            return Err(error);
         }
+        self.segment = Some(segment);
+        Ok(())
     }
 
     fn create(&self) -> io::Result<Segment<S::File>> {
-        let path = SegmentName::new(&self.shared.directory, self.head.seq + 1).path;
-        let file = match self.storage.create(&path) {
+        let name = SegmentName::new(&self.shared.directory, self.head.seq + 1);
+        let file = match self.storage.create(&name.path) {
             // Nothing from this sequence number on is durable, so what has this name is an earlier
             // attempt that could not be removed, or a file that was put there.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                storage::move_aside(&path)?;
-                self.storage.create(&path)?
+                storage::move_aside(&name.path)?;
+                self.storage.create(&name.path)?
             }
             other => other?,
         };
-        Ok(Segment { file, path, len: 0, since: Instant::now() })
+        Ok(Segment { file, name, len: 0, since: Instant::now(), taken: 0 })
     }
 
     /// Takes back what a failed batch left behind. When that fails as well, readers leave it out:
     /// the next segment's name says where this one ends.
     fn give_up(&self, mut segment: Segment<S::File>) {
         let _ = if segment.len == 0 {
-            self.storage.remove(&segment.path)
+            self.storage.remove(&segment.name.path)
         } else {
             segment.file.cut(segment.len)
         };
@@ -374,6 +400,9 @@ impl<S: Storage> Writer<S> {
                     freed += 1;
                 }
                 Part::Extra | Part::System => {}
+                Part::Awaited(waiter) => {
+                    let _ = waiter.send(Ok(()));
+                }
                 Part::Key(next) => self.journal.adopt(*next, self.head.seq),
             }
         }
@@ -382,14 +411,14 @@ impl<S: Storage> Writer<S> {
 
     fn fail(&mut self, error: &io::Error) {
         let directory = self.shared.directory.display();
-        let full =
-            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        let failure = if full {
-            format!("no space is left for the audit log in {directory}; make room there")
+        if storage::is_full(error) {
+            self.shared.failed_full();
+            self.shared.keeper.want_room();
         } else {
-            format!("the audit log in {directory} cannot be written: {error}; check the disk")
-        };
-        self.shared.failed(failure, full);
+            self.shared.failed(format!(
+                "the audit log in {directory} cannot be written: {error}; check the disk"
+            ));
+        }
         self.retry_at = Some(Instant::now() + self.tuning.retry);
         self.refuse_opens();
     }
@@ -397,8 +426,11 @@ impl<S: Storage> Writer<S> {
     fn heal(&mut self) {
         self.counted = Unrecorded::merge(self.counted, self.shared.take_unrecorded());
         let attempt = self.create().and_then(|mut segment| {
-            match segment.file.reserve(0, HEADROOM).and_then(|()| segment.file.sync()) {
-                Ok(()) => Ok(segment),
+            match segment.file.reserve(0, room::LEAST).and_then(|()| segment.file.sync()) {
+                Ok(()) => {
+                    segment.taken = room::LEAST;
+                    Ok(segment)
+                }
                 Err(error) => {
                     self.give_up(segment);
                     Err(error)
@@ -479,7 +511,7 @@ struct Abandon(Arc<Shared>);
 impl Drop for Abandon {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.failed("the writer of the audit log has stopped; restart".to_owned(), false);
+            self.0.failed("the writer of the audit log has stopped; restart".to_owned());
         }
         self.0.abandon();
     }
@@ -494,5 +526,3 @@ fn write<F: SegmentFile>(segment: &mut Segment<F>, bytes: &[u8]) -> io::Result<(
 
 /// The file that says up to which sequence number no flow was open any more.
 pub(super) const SETTLED: &str = "settled";
-/// What must fit on the disk before flows are allowed again.
-const HEADROOM: u64 = 256 << 10;

@@ -112,6 +112,10 @@ fn text(report: &Value) -> String {
     }
     let audit = &report["audit"];
     let _ = writeln!(out, "Audit      {} records in {}", audit["seq"], word(&audit["directory"]));
+    let mib = |bytes: &Value| bytes.as_u64().unwrap_or_default() >> 20;
+    let since = audit["oldest"].as_str().map(|at| format!(", oldest of {at}")).unwrap_or_default();
+    let (used, quota) = (mib(&audit["used_bytes"]), mib(&audit["quota_bytes"]));
+    let _ = writeln!(out, "           {used} of {quota} MiB{since}");
     let _ = writeln!(out, "Rules      restored {} times", report["rules"]["restored_total"]);
     let policy = word(&report["policy"]["hash"]);
     let short = policy.get(..12).unwrap_or(&policy);

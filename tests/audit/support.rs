@@ -9,13 +9,13 @@ use serde_json::Value;
 use sluicegate::audit::{
     self, Audit, AuditOptions, DeviceFacts, DialFacts, DnsFacts, FlowRecord, RuleFacts,
 };
-use sluicegate::config::{InterfaceName, OnFull};
+use sluicegate::config::{InterfaceName, Retention};
 use sluicegate::hello::{ClientTraits, HelloFacts};
 
 pub(crate) fn options(directory: &Path, slots: usize) -> AuditOptions {
     AuditOptions {
         directory: directory.to_owned(),
-        on_full: OnFull::Refuse,
+        retention: Retention::default(),
         site: "augsburg-2".to_owned(),
         region: "eu-central-1".to_owned(),
         slots,

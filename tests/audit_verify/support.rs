@@ -8,7 +8,7 @@ use serde_json::Value;
 use sluicegate::audit::{
     Audit, AuditOptions, DeviceFacts, FlowEnd, TrafficFacts, pinned_key, read,
 };
-use sluicegate::config::OnFull;
+use sluicegate::config::Retention;
 use sluicegate::reason::Reason;
 use tempfile::TempDir;
 
@@ -84,7 +84,7 @@ impl Log {
     fn options(&self) -> AuditOptions {
         AuditOptions {
             directory: self.directory(),
-            on_full: OnFull::Refuse,
+            retention: Retention::default(),
             site: "augsburg-2".to_owned(),
             region: "eu-central-1".to_owned(),
             slots: 16,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::chain::{Head, Hex, hash, prefixed};
 use super::super::sign::{Context, PublicKey, SigningKey};
 use super::super::verify::{Anchors, Code, Report, Verdict};
-use super::super::{read, verify};
+use super::super::{segment, verify};
 
 /// A log that is written by hand, so that every lie can be told.
 struct Forge {
@@ -166,7 +166,7 @@ impl Forge {
         if !self.manifest.is_empty() {
             write(directory, "manifest.ndjson", &self.manifest);
         }
-        for segment in read::segments(directory).unwrap() {
+        for segment in segment::segments(directory).unwrap() {
             fs::remove_file(segment.path).unwrap();
         }
         for (at, first) in firsts.iter().enumerate() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::diagnostics::{Problem, Report};
 use crate::config::reader::{At, Table};
 use crate::config::values;
-use crate::config::{Admin, AuditConfig, Dns, ForeignDns, Intercept, Limits, OnFull};
+use crate::config::{Admin, AuditConfig, Dns, ForeignDns, Intercept, Limits, OnFull, Retention};
 
 /// `dns.listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(in crate::config) struct Draft {
     foreign: Option<At<ForeignDns>>,
     directory: PathBuf,
     keys: Option<PathBuf>,
-    pub(in crate::config) on_full: Option<At<OnFull>>,
+    retention: Retention,
     admin: Admin,
 }
 
@@ -47,7 +47,7 @@ impl Draft {
             foreign: None,
             directory: PathBuf::from(DEFAULT_DIRECTORY),
             keys: None,
-            on_full: None,
+            retention: Retention::default(),
             admin: Admin {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT)),
                 socket: PathBuf::from(DEFAULT_SOCKET),
@@ -68,12 +68,11 @@ impl Draft {
             ListenWord::Off => Dns::Off,
         };
         let keys = self.keys.unwrap_or_else(|| self.directory.with_file_name(DEFAULT_KEYS));
-        let on_full = self.on_full.map_or(OnFull::Refuse, |on_full| on_full.value);
         Some(Service {
             intercept: Intercept { port: self.port, data_threads: self.data_threads },
             limits: self.limits,
             dns,
-            audit: AuditConfig { directory: self.directory, keys, on_full },
+            audit: AuditConfig { directory: self.directory, keys, retention: self.retention },
             admin: self.admin,
         })
     }
@@ -134,7 +133,15 @@ impl Draft {
         let keys = table.optional("keys").and_then(|value| value.parse(values::path));
         self.keys = keys.map(|keys| keys.value);
         let choices = [("refuse", OnFull::Refuse), ("overwrite", OnFull::Overwrite)];
-        self.on_full = table.optional("on-full").and_then(|value| value.choice(&choices));
+        let retention = &mut self.retention;
+        if let Some(on_full) = table.optional("on-full").and_then(|value| value.choice(&choices)) {
+            retention.on_full = on_full.value;
+        }
+        if let Some(quota) = table.optional("quota").and_then(|value| value.parse(values::quota)) {
+            retention.quota = quota.value;
+        }
+        let retain = table.optional("retain").and_then(|value| value.parse(values::retain));
+        retention.retain = retain.map(|retain| retain.value);
         table.finish();
     }
 

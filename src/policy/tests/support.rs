@@ -39,7 +39,7 @@ pub(super) fn bare() -> Site {
         audit: AuditConfig {
             directory: "/nowhere".into(),
             keys: "/nowhere/keys".into(),
-            on_full: OnFull::Refuse,
+            retention: Retention::default(),
         },
         admin: Admin {
             listen: (Ipv4Addr::LOCALHOST, 9443).into(),

@@ -259,8 +259,9 @@ impl<S: Storage> Writer<S> {
         if let Some(segment) = &self.segment {
             self.shared.keeper.set_current(segment.name.first);
         }
-        if full {
-            self.segment = None;
+        if full && let Some(mut segment) = self.segment.take() {
+            // Gives back the room that was taken ahead. Nothing depends on it.
+            let _ = segment.file.cut(segment.len);
         }
         Ok(())
     }

@@ -72,6 +72,7 @@ impl Manifest {
             tracing::warn!(file = %aside.display(), "A torn line of the audit log's manifest was \
                 moved aside.");
         }
+        manifest.file()?;
         Ok(manifest)
     }
 
@@ -93,11 +94,12 @@ impl Manifest {
         key.seal(Context::Manifest, &mut line, 0);
         let prev = hash(&line);
         line.push(b'\n');
-        let mut options = OpenOptions::new();
-        let mut file =
-            options.append(true).create(true).mode(storage::FILE_MODE).open(&self.path)?;
-        if let Err(error) = self.write(&mut file, &line) {
-            file.cut(self.len)?;
+        let mut file = self.file()?;
+        if let Err(error) = file.write_all(&line).and_then(|()| file.sync_all()) {
+            // Only what was written of it: the room that was taken ahead stays.
+            if file.metadata()?.len() > self.len {
+                file.cut(self.len)?;
+            }
             return Err(error);
         }
         self.len += line.len() as u64;
@@ -106,12 +108,17 @@ impl Manifest {
         Ok(())
     }
 
-    fn write(&self, file: &mut File, line: &[u8]) -> io::Result<()> {
-        // Room is taken ahead: also on a full disk, what is to be removed gets its line first.
+    /// Opens the file to append to it, and takes room ahead: also on a full disk, what is to be
+    /// removed gets its line first.
+    fn file(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(storage::FILE_MODE);
+        let mut file = options.open(&self.path)?;
+        if self.len == 0 {
+            storage::sync_parent(&self.path)?;
+        }
         let _ = file.reserve(self.len, AHEAD);
-        file.write_all(line)?;
-        file.sync_all()?;
-        if self.len == 0 { storage::sync_parent(&self.path) } else { Ok(()) }
+        Ok(file)
     }
 }
 

@@ -7,7 +7,7 @@
 //! segment. When that fails too, the log is failing: Opens that wait are told so, ends stay in
 //! memory, and a new segment is tried at intervals.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -84,8 +84,9 @@ pub(super) struct Writer<S: Storage> {
     /// Opens whose waiter was told that they failed. Each waits for its flow's end: a refusal
     /// makes it void, anything else proves that the flow went on, and both are written.
     held: HashMap<Uuid, Vec<u8>>,
-    /// Flows whose Open is durable and whose end is not.
-    open: HashSet<Uuid>,
+    /// Flows whose Open is durable and whose end is not, with the Open's sequence number or an
+    /// earlier one.
+    open: HashMap<Uuid, u64>,
     counted: Option<Unrecorded>,
     buffer: Vec<u8>,
     retry_at: Option<Instant>,
@@ -118,7 +119,7 @@ impl<S: Storage> Writer<S> {
             inbox: Vec::new(),
             pending: VecDeque::new(),
             held: HashMap::new(),
-            open: HashSet::new(),
+            open: HashMap::new(),
             counted: None,
             buffer: Vec::new(),
             retry_at: None,
@@ -139,6 +140,7 @@ impl<S: Storage> Writer<S> {
         self.pending.extend(entries);
         self.checkpoint = true;
         self.commit();
+        self.note_settled();
     }
 
     /// The thread: until the log is closed.
@@ -246,6 +248,7 @@ impl<S: Storage> Writer<S> {
 
     fn write_batch(&mut self) -> io::Result<()> {
         let batch = self.fill();
+        let before = self.head.seq;
         self.write_out()?;
         let Batch { head, taken, since, checkpoint, logged, full, .. } = batch;
         self.head = head;
@@ -255,12 +258,14 @@ impl<S: Storage> Writer<S> {
         self.shared.wrote(&self.head);
         let checkpoint = checkpoint.and_then(|line| self.buffer.get(line));
         self.journal.wrote(since, checkpoint, logged);
-        self.settle(taken);
+        self.settle(taken, before);
         if let Some(segment) = &self.segment {
             self.shared.keeper.set_current(segment.name.first);
         }
-        if full {
-            self.segment = None;
+        if full && let Some(mut segment) = self.segment.take() {
+            // Gives back the room that was taken ahead. Nothing depends on it.
+            let _ = segment.file.cut(segment.len);
+            self.note_settled();
         }
         Ok(())
     }
@@ -383,17 +388,17 @@ impl<S: Storage> Writer<S> {
         };
     }
 
-    fn settle(&mut self, taken: usize) {
+    fn settle(&mut self, taken: usize, before: u64) {
         let mut freed = 0;
         for entry in self.pending.drain(..taken) {
             match entry.part {
                 Part::Open(waiter) => {
-                    self.open.insert(entry.flow);
+                    self.open.insert(entry.flow, before);
                     // The waiter may be gone: a flow that was dropped while it waited.
                     let _ = waiter.send(Ok(()));
                 }
                 Part::LateOpen => {
-                    self.open.insert(entry.flow);
+                    self.open.insert(entry.flow, before);
                 }
                 Part::End | Part::Refusal => {
                     self.open.remove(&entry.flow);
@@ -464,13 +469,19 @@ impl<S: Storage> Writer<S> {
                 log could not be written before the end."
             );
         }
-        if self.open.is_empty() && self.retry_at.is_none() {
-            let path = self.shared.directory.join(SETTLED);
-            let content = format!("{}\n", self.head.seq);
-            if let Err(error) = storage::replace(&path, content.as_bytes()) {
-                tracing::warn!(%error, "The clean end of the audit log could not be noted; the \
-                    next start reads more of it.");
-            }
+        self.note_settled();
+    }
+
+    /// Notes up to where a start need not look for flows without an end.
+    fn note_settled(&self) {
+        if self.retry_at.is_some() {
+            return;
+        }
+        let settled = self.open.values().min().copied().unwrap_or(self.head.seq);
+        let path = self.shared.directory.join(SETTLED);
+        if let Err(error) = storage::replace(&path, format!("{settled}\n").as_bytes()) {
+            tracing::warn!(%error, "How far the audit log is settled could not be noted; the next \
+                start reads more of it.");
         }
     }
 }
@@ -524,5 +535,6 @@ fn write<F: SegmentFile>(segment: &mut Segment<F>, bytes: &[u8]) -> io::Result<(
     Ok(())
 }
 
-/// The file that says up to which sequence number no flow was open any more.
+/// The file that says a sequence number up to which no flow is open any more: a start need not read
+/// what is before.
 pub(super) const SETTLED: &str = "settled";

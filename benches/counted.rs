@@ -15,8 +15,9 @@ use std::hint::black_box;
 
 use samples::{hellos, plant};
 use sluicegate::config;
-use sluicegate::hello::HelloReader;
+use sluicegate::hello::{HelloReader, Progress};
 use sluicegate::policy::Policy;
+use sluicegate::proxy::Ja4Cache;
 
 fn main() {
     for (label, bytes) in [
@@ -28,6 +29,25 @@ fn main() {
             for _ in 0..HELLOS {
                 let mut reader = HelloReader::new();
                 black_box(reader.push(black_box(&bytes)));
+            }
+        });
+    }
+    for (label, bytes) in [
+        ("fingerprint, 517 bytes", hellos::common()),
+        ("fingerprint, 1800 bytes, post-quantum", hellos::post_quantum()),
+    ] {
+        let Progress::Hello(hello) = HelloReader::new().push(&bytes) else { panic!("{label}") };
+        let traits = hello.facts.traits;
+        let mut cache = Ja4Cache::default();
+        cache.ja4(&traits);
+        report(&format!("{label}, cached"), HELLOS, || {
+            for _ in 0..HELLOS {
+                black_box(cache.ja4(black_box(&traits)));
+            }
+        });
+        report(&format!("{label}, cold"), HELLOS, || {
+            for _ in 0..HELLOS {
+                black_box(black_box(&traits).ja4());
             }
         });
     }

@@ -16,6 +16,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use samples::hellos;
 use sluicegate::hello::{HelloReader, Progress};
+use sluicegate::proxy::Ja4Cache;
 
 fn read(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("hello");
@@ -31,6 +32,30 @@ fn read(criterion: &mut Criterion) {
                 let mut reader = HelloReader::new();
                 let progress = reader.push(black_box(&bytes));
                 (progress, reader.into_raw())
+            });
+        });
+    }
+    for (label, bytes) in
+        [("517 bytes", hellos::common()), ("1800 bytes, post-quantum", hellos::post_quantum())]
+    {
+        let read = |bytes: &[u8]| {
+            let mut reader = HelloReader::new();
+            match reader.push(bytes) {
+                Progress::Hello(hello) => (hello, reader.into_raw()),
+                other => panic!("{label}: {other:?}"),
+            }
+        };
+        let mut cache = Ja4Cache::default();
+        group.bench_function(format!("{label}, fingerprint cached"), |bencher| {
+            bencher.iter(|| {
+                let (hello, raw) = read(black_box(&bytes));
+                (cache.ja4(&hello.facts.traits), hello, raw)
+            });
+        });
+        group.bench_function(format!("{label}, fingerprint cold"), |bencher| {
+            bencher.iter(|| {
+                let (hello, raw) = read(black_box(&bytes));
+                (hello.facts.ja4(), hello, raw)
             });
         });
     }

@@ -157,7 +157,7 @@ async fn openssl_in_each_version() {
         let caught = openssl(&[flag, "-cipher", "ALL:@SECLEVEL=0", "-servername", NAME]).await;
         let hello = caught.hello();
         assert_eq!((hello.name.as_str(), hello.facts.highest_version()), (NAME, version));
-        assert!(hello.facts.ja4.starts_with(ja4), "{}", hello.facts.ja4);
+        assert!(hello.facts.ja4().as_str().starts_with(ja4), "{}", hello.facts.ja4());
         assert_eq!(hello.facts.bytes, caught.hello.len());
         assert_eq!(hello.facts.notes, Vec::<String>::new());
     }
@@ -181,7 +181,11 @@ async fn openssl_with_the_options_that_change_its_hello() {
         let caught = openssl(&[&["-servername", NAME], arguments].concat()).await;
         let hello = caught.hello();
         assert_eq!((hello.name.as_str(), hello.facts.records), (NAME, records), "{arguments:?}");
-        assert!(hello.facts.ja4.starts_with(ja4), "{arguments:?}: {}", hello.facts.ja4);
+        assert!(
+            hello.facts.ja4().as_str().starts_with(ja4),
+            "{arguments:?}: {}",
+            hello.facts.ja4()
+        );
     }
 }
 
@@ -206,7 +210,7 @@ async fn gnutls_in_each_version() {
         }
         let hello = caught.hello();
         assert_eq!((hello.name.as_str(), hello.facts.highest_version()), (NAME, version));
-        assert!(hello.facts.ja4.starts_with(ja4), "{priority}: {}", hello.facts.ja4);
+        assert!(hello.facts.ja4().as_str().starts_with(ja4), "{priority}: {}", hello.facts.ja4());
         assert_eq!(hello.facts.notes, Vec::<String>::new());
     }
 }
@@ -215,7 +219,7 @@ async fn gnutls_in_each_version() {
 async fn gnutls_with_alpn_and_without_a_name() {
     let alpn = ["--alpn", "x-amzn-mqtt-ca", "--alpn", "mqtt"];
     let caught = gnutls(&[&alpn[..], &["--sni-hostname", NAME]].concat()).await;
-    let names: Vec<&[u8]> = caught.hello().facts.alpn.iter().map(|name| &**name).collect();
+    let names: Vec<&[u8]> = caught.hello().facts.alpn.iter().collect();
     assert_eq!(names, [&b"x-amzn-mqtt-ca"[..], b"mqtt"]);
     let caught = gnutls(&["--disable-sni"]).await;
     assert_eq!(caught.refusal().reason, Reason::NameMissing);
@@ -239,7 +243,7 @@ async fn python_as_scripts_use_it() {
         let caught = python(&name, line).await;
         let hello = caught.hello();
         assert_eq!((hello.name.as_str(), hello.facts.highest_version()), (NAME, version), "{line}");
-        assert!(hello.facts.ja4.contains(alpn), "{line}: {}", hello.facts.ja4);
+        assert!(hello.facts.ja4().as_str().contains(alpn), "{line}: {}", hello.facts.ja4());
     }
     let caught = python("None", "").await;
     assert_eq!(caught.refusal().reason, Reason::NameMissing);
@@ -249,9 +253,9 @@ async fn python_as_scripts_use_it() {
 async fn openssl_with_alpn() {
     let caught = openssl(&["-servername", NAME, "-alpn", "x-amzn-mqtt-ca,http/1.1"]).await;
     let facts = &caught.hello().facts;
-    let alpn: Vec<&[u8]> = facts.alpn.iter().map(|name| &**name).collect();
+    let alpn: Vec<&[u8]> = facts.alpn.iter().collect();
     assert_eq!(alpn, [&b"x-amzn-mqtt-ca"[..], b"http/1.1"]);
-    assert_eq!(facts.ja4.get(8..10), Some("xa"));
+    assert_eq!(facts.ja4().as_str().get(8..10), Some("xa"));
 }
 
 #[tokio::test]
@@ -281,12 +285,15 @@ async fn curl_as_devices_use_it() {
     let caught = curl(&named).await;
     let hello = caught.hello();
     assert_eq!(hello.name.as_str(), NAME);
-    assert!(hello.facts.ja4.starts_with("t13d") && hello.facts.ja4.contains("h2_"));
+    assert!(
+        hello.facts.ja4().as_str().starts_with("t13d")
+            && hello.facts.ja4().as_str().contains("h2_")
+    );
 
     let caught = curl(&[&["--tls-max", "1.2", "--http1.1"], &named[..]].concat()).await;
     let facts = &caught.hello().facts;
     assert_eq!(facts.highest_version(), 0x0303);
-    assert_eq!(facts.alpn, [Box::from(&b"http/1.1"[..])]);
+    assert_eq!(facts.alpn.iter().collect::<Vec<_>>(), [b"http/1.1"]);
 
     let caught = curl(&["https://127.0.0.1:PORT/"]).await;
     assert_eq!(caught.refusal().reason, Reason::NameMissing);

@@ -13,7 +13,7 @@ use serde_json::Value;
 use sluicegate::audit::{Audit, AuditOptions, DeviceFacts, FlowRecord, LearntFacts, RuleFacts};
 use sluicegate::audit::{FlowEnd, TrafficFacts};
 use sluicegate::config::{self, OnFull};
-use sluicegate::hello::HelloFacts;
+use sluicegate::hello::{Alpn, ClientTraits, HelloFacts};
 use sluicegate::reason::Reason;
 
 const IOT: &str = "a1b2c3d4e5f6g7-ats.iot.eu-central-1.amazonaws.com";
@@ -63,7 +63,7 @@ impl Site {
         let dialled = format!("203.0.113.80:{port}").parse().unwrap();
         let mut flow = self.audit.as_ref().unwrap().reserve().unwrap().begin(facts, dialled);
         if !name.is_empty() {
-            flow.set_hello(Some(&name.parse().unwrap()), &hello());
+            flow.set_hello(Some(&name.parse().unwrap()), &hello(), hello().ja4());
         }
         finish(flow, fate);
     }
@@ -116,11 +116,10 @@ fn finish(mut flow: FlowRecord, fate: Fate) {
 fn hello() -> HelloFacts {
     HelloFacts {
         legacy_version: 0x0303,
-        versions: vec![0x0304],
-        ciphers: Vec::new(),
-        alpn: Vec::new(),
+        versions: [0x0304].into_iter().collect(),
+        alpn: Alpn::default(),
         ech: false,
-        ja4: "t13d1715h2_5b57614c22b0_3d5424432f57".to_owned(),
+        traits: ClientTraits::default(),
         records: 1,
         bytes: 517,
         trailing_bytes: 0,

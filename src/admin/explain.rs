@@ -16,7 +16,7 @@ use crate::config::Site;
 use crate::name::{NameError, ServerName};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::Netlink;
-use crate::policy::{Asking, Denial, Grant, Policy, Step};
+use crate::policy::{Asking, Grant, Policy, Step};
 use crate::proxy::{Rules, RulesInForce};
 use crate::reason::Reason;
 use crate::resolve::{Explained, LastAnswer, Refused};
@@ -212,11 +212,11 @@ impl Explanation {
                 }
                 Some(grant)
             }
-            Err(Denial { reason, remedy, rule, endpoint, service }) => {
-                self.rule = Some(rule);
-                self.endpoint = endpoint;
-                self.service = service;
-                self.deny(reason, remedy);
+            Err(denial) => {
+                self.rule = Some(denial.rule());
+                self.endpoint = denial.endpoint();
+                self.service = denial.service();
+                self.deny(denial.reason, denial.remedy());
                 None
             }
         }

@@ -2,9 +2,11 @@
 
 mod control;
 mod explain;
+mod headroom;
 mod report;
 mod subject;
 
 pub use control::{AskError, Control, Question, ask};
 pub use explain::{AskedFlow, Destination, Explainer, Explanation, explain_offline};
-pub use report::{Problem, Report, Reporter};
+pub use headroom::Headroom;
+pub use report::{Problem, Report, Reporter, Sources, ThreadsStatus};

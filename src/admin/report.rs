@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use futures_util::future::join_all;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::headroom::{self, Headroom, Known};
 use crate::app::State;
 use crate::audit::{Audit, AuditStatus};
 use crate::config::PolicyMode;
@@ -16,8 +19,11 @@ use crate::intercept;
 use crate::intercept::nft;
 use crate::name::ServerName;
 use crate::policy::{ExactName, Offered};
-use crate::proxy::{Rules, RulesInForce, Stats, Totals};
+use crate::proxy::{
+    Dials, DialsStatus, FlowStates, Limits, Rules, RulesInForce, ThreadLink, ThreadReport, Totals,
+};
 use crate::reason::Reason;
+use crate::relay::RelayCounters;
 use crate::resolve::{self, NameStatus, ResolverStatus};
 use crate::tunnel::TunnelStatus;
 
@@ -44,6 +50,20 @@ pub struct Report {
     pub endpoints: Vec<EndpointStatus>,
     /// The flows.
     pub flows: Totals,
+    /// Connections that are being set up, by `[endpoint.*]` table; those without any yet are left
+    /// out.
+    pub dials: BTreeMap<Arc<str>, DialsStatus>,
+    /// Flows by what they are at.
+    pub states: FlowStates,
+    /// What moved their bytes, of live and ended flows.
+    pub relay: RelayCounters,
+    /// How far the box is from its limits.
+    pub headroom: Vec<Headroom>,
+    /// Connections that the kernel dropped since the start, because they came faster than the gate
+    /// or any other program on the box accepts them.
+    pub listen_overflows: u64,
+    /// Data threads that work.
+    pub threads: ThreadsStatus,
     /// The rules in the kernel.
     pub rules: RulesStatus,
     /// The log.
@@ -82,6 +102,15 @@ pub struct EndpointStatus {
     pub required: bool,
 }
 
+/// The data threads.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ThreadsStatus {
+    /// How many there should be.
+    pub all: usize,
+    /// How many answer.
+    pub working: usize,
+}
+
 /// The kernel's rules.
 #[derive(Clone, Debug, Serialize)]
 pub struct RulesStatus {
@@ -107,29 +136,53 @@ pub struct PolicyStatus {
 /// Makes reports.
 #[derive(Debug)]
 pub struct Reporter {
-    rules: RulesInForce,
-    audit: Audit,
-    stats: Vec<Arc<Stats>>,
-    state: Arc<State>,
+    sources: Sources,
     started: Instant,
+    overflows_before: u64,
+}
+
+/// Whom a [`Reporter`] asks.
+#[derive(Debug)]
+pub struct Sources {
+    /// The rules in force.
+    pub rules: RulesInForce,
+    /// The log.
+    pub audit: Audit,
+    /// The data threads.
+    pub threads: Vec<ThreadLink>,
+    /// The queues of dials.
+    pub dials: Arc<Dials>,
+    /// What devices take.
+    pub limits: Arc<Limits>,
+    /// What the control loop knows.
+    pub state: Arc<State>,
+    /// How many pipes all threads together may have.
+    pub pipes: usize,
 }
 
 impl Reporter {
     /// A reporter for a gate that starts now.
-    pub fn new(
-        rules: RulesInForce,
-        audit: Audit,
-        stats: Vec<Arc<Stats>>,
-        state: Arc<State>,
-    ) -> Self {
-        Self { rules, audit, stats, state, started: Instant::now() }
+    pub fn new(sources: Sources) -> Self {
+        let overflows_before = overflows();
+        Self { sources, started: Instant::now(), overflows_before }
     }
 
     /// How everything is now.
     pub async fn report(&self) -> Report {
-        let rules = self.rules.now();
+        let Sources { rules, audit, threads, dials, limits, state, pipes } = &self.sources;
+        let rules = rules.now();
         let mut flows = Totals::default();
-        self.stats.iter().for_each(|stats| stats.add_to(&mut flows));
+        threads.iter().for_each(|thread| thread.stats().add_to(&mut flows));
+        let reports: Vec<_> = join_all(threads.iter().map(ThreadLink::report)).await;
+        let working = reports.iter().flatten().count();
+        let mut told = ThreadReport::default();
+        reports.iter().flatten().for_each(|report| told.add(report));
+        let (most_flows, live) = limits.flows();
+        let known = Known {
+            flows: (u64::from(live), u64::from(most_flows)),
+            busiest: told.flows.by_address.values().copied().max().unwrap_or_default(),
+            pipes: (told.relay.pipes_in_use, u64::try_from(*pipes).unwrap_or(u64::MAX)),
+        };
         let mut report = Report {
             healthy: true,
             problems: Vec::new(),
@@ -143,16 +196,23 @@ impl Reporter {
             resolvers: rules.book.resolvers(),
             endpoints: endpoints(&rules),
             flows,
+            dials: dials.status(),
+            states: told.flows,
+            relay: told.relay,
+            // Reading these waits for nobody.
+            headroom: headroom::read(Path::new("/"), known),
+            listen_overflows: overflows().saturating_sub(self.overflows_before),
+            threads: ThreadsStatus { all: threads.len(), working },
             rules: RulesStatus {
-                intact: self.state.is_intact(),
-                restored_total: self.state.restored(),
+                intact: state.is_intact(),
+                restored_total: state.restored(),
                 packets: intercept::blocking(nft::counters).await.unwrap_or_default(),
             },
-            audit: self.audit.status(),
+            audit: audit.status(),
             policy: PolicyStatus {
                 hash: Arc::clone(rules.policy.hash()),
-                loaded: rfc3339(self.state.loaded()),
-                refused_reload: self.state.refused_reload(),
+                loaded: rfc3339(state.loaded()),
+                refused_reload: state.refused_reload(),
             },
         };
         report.problems = problems(&report);
@@ -241,10 +301,18 @@ fn problems(report: &Report) -> Vec<Problem> {
         let sentence = format!("{} ({}): {}", endpoint.name, endpoint.endpoint, reason.sentence());
         add(reason.code(), sentence, reason.remedy());
     }
+    let ThreadsStatus { all, working } = report.threads;
+    if working < all {
+        let sentence = format!(
+            "Only {working} of {all} data threads work; flows of the others have ended or stand still."
+        );
+        add("data_thread_lost", sentence, "Look at the log of sluicegate, and restart it.");
+    }
     if let Some(refused) = &report.policy.refused_reload {
         let sentence = format!("The last reload was refused: {refused}");
         add("reload_refused", sentence, "Correct the file (`sluicegate check`) and reload again.");
     }
+    problems.extend(report.headroom.iter().filter_map(Headroom::problem));
     problems
 }
 
@@ -263,6 +331,12 @@ fn learning(mode: PolicyMode, now: OffsetDateTime) -> Option<Problem> {
         ("learning_ended", sentence, "Write `mode = \"enforce\"` and remove `learn-until`.")
     };
     Some(Problem { code: code.to_owned(), sentence, remedy: remedy.to_owned() })
+}
+
+/// So far, since the box started.
+fn overflows() -> u64 {
+    let netstat = std::fs::read_to_string("/proc/net/netstat").unwrap_or_default();
+    headroom::listen_overflows(&netstat).unwrap_or_default()
 }
 
 fn rfc3339(at: SystemTime) -> String {

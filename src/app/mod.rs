@@ -15,14 +15,14 @@ use futures_util::StreamExt;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::admin::{Control, Explainer, Reporter};
+use crate::admin::{Control, Explainer, Reporter, Sources};
 use crate::audit::Audit;
 use crate::intercept::nft::{self, Verified};
 use crate::intercept::watch::Watch;
 use crate::intercept::{self, Plan};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::{self, Change, Found, Netlink, NetlinkError};
-use crate::proxy::{Command, DataThread, Limits, Rules, RulesInForce};
+use crate::proxy::{Command, DataThread, Dials, Limits, Rules, RulesInForce};
 use crate::tunnel::Effect;
 
 pub use start::{StartError, build};
@@ -37,6 +37,7 @@ pub struct Running {
     control: Control,
     neighbours: Arc<Neighbours>,
     limits: Arc<Limits>,
+    dials: Arc<Dials>,
     state: Arc<State>,
 }
 
@@ -44,7 +45,7 @@ impl Running {
     /// Works until SIGTERM or SIGINT, then drains.
     ///
     /// # Errors
-    /// The system refuses signals or netlink sockets.
+    /// The system refuses signals or netlink sockets, or every data thread has ended by itself.
     pub async fn serve(self) -> Result<(), StartError> {
         let system = |action: &str| {
             let action = action.to_owned();
@@ -55,12 +56,15 @@ impl Running {
         let signals = system("cannot catch signals");
         let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
         let mut end = Ending::new().map_err(system("cannot catch signals"))?;
-        let reporter = Arc::new(Reporter::new(
-            self.rules.clone(),
-            self.audit.clone(),
-            self.threads.iter().map(|thread| Arc::clone(thread.stats())).collect(),
-            Arc::clone(&self.state),
-        ));
+        let reporter = Arc::new(Reporter::new(Sources {
+            rules: self.rules.clone(),
+            audit: self.audit.clone(),
+            threads: self.threads.iter().map(DataThread::link).collect(),
+            dials: Arc::clone(&self.dials),
+            limits: Arc::clone(&self.limits),
+            state: Arc::clone(&self.state),
+            pipes: start::PIPES,
+        }));
         let explainer = Explainer::new(self.rules.clone(), Arc::clone(&self.neighbours));
         self.control.serve(reporter, Arc::new(explainer));
         // The kernel may have changed between the first look and the subscription.
@@ -84,6 +88,9 @@ impl Running {
                     }
                 },
                 _ = rounds.tick() => {
+                    if self.threads.iter().all(DataThread::has_ended) {
+                        return Err(StartError::NoThreads);
+                    }
                     self.repair().await;
                     self.restore_routing(&self.rules.now()).await;
                 }

@@ -62,6 +62,7 @@ impl Running {
         self.neighbours.replace(&new.site.devices.interfaces, links.values(), known);
         self.limits.set(new.site.limits);
         self.audit.note_reload(old.policy.hash(), new.policy.hash());
+        self.dials.set(&new.site);
         let new = Arc::new(new);
         self.rules.replace(Arc::clone(&new));
         for thread in &self.threads {

@@ -11,7 +11,9 @@ use crate::intercept::{self, InterceptError, Plan, nft};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::{self, Netlink, NetlinkError};
 use crate::policy::Policy;
-use crate::proxy::{DataThread, Limits, Recognised, Rules, RulesInForce, ThreadOptions};
+use crate::proxy::{
+    DataThread, Dials, Limits, Recognised, Returns, Rules, RulesInForce, ThreadOptions,
+};
 use crate::relay::Engine;
 use crate::resolve::{Book, BookOptions, Upstream, UpstreamError};
 use crate::tunnel::Tunnels;
@@ -52,6 +54,9 @@ pub enum StartError {
     /// The new configuration needs a restart.
     #[error("{0} cannot change while the gate runs; restart it")]
     NeedsRestart(&'static str),
+    /// Nobody is left to serve devices.
+    #[error("every data thread has ended, which is a fault of the program; see its log")]
+    NoThreads,
     /// The configuration's own tests fail.
     #[error("the configuration's [[expect]] tests fail: {0}")]
     Expectations(String),
@@ -86,9 +91,11 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     rules.book.keep(rules.policy.exact_names());
     let rules = RulesInForce::new(rules);
     let limits = Limits::new(rules.now().site.limits, most_flows);
+    let dials = Dials::new(&rules.now().site);
     let neighbours = Arc::new(Neighbours::default());
     let known = netlink.neighbours().await?;
     neighbours.replace(&rules.now().site.devices.interfaces, links.values(), known);
+    let returns: Arc<Returns> = Arc::default();
     let options = ThreadOptions {
         rules: rules.clone(),
         audit: audit.clone(),
@@ -96,7 +103,9 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
         engine: Engine::Adaptive,
         pipes: PIPES / threads.max(1),
         limits: Arc::clone(&limits),
+        dials: Arc::clone(&dials),
         fingerprints: Arc::default(),
+        returns: Arc::clone(&returns),
     };
     let threads = listeners
         .into_iter()
@@ -107,11 +116,12 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
             action: "cannot start the data threads".to_owned(),
             source,
         })?;
+    returns.connect(threads.iter().map(DataThread::orders).collect());
     // Last: from here on devices are intercepted, and the threads that serve them are there.
     intercept::set_up(&plan).await?;
     let state = Arc::new(State::new());
     let path = path.to_owned();
-    Ok(Running { path, rules, audit, threads, control, neighbours, limits, state })
+    Ok(Running { path, rules, audit, threads, control, neighbours, limits, dials, state })
 }
 
 /// Compiles a site. What is the same as before is kept: tunnels know their state, and the book its
@@ -201,7 +211,7 @@ fn raise_descriptor_limit() -> usize {
 }
 
 /// Pipes of all threads together: half of what an unprivileged user may have at 256 KiB each.
-const PIPES: usize = 128;
+pub(super) const PIPES: usize = 128;
 const RESERVED_DESCRIPTORS: usize = 2 * PIPES + 256;
 /// The credential that certifies the audit log's first key.
 const ROOT_KEY: &str = "audit-key";

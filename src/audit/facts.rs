@@ -145,6 +145,8 @@ pub enum FlowEnd {
     ResetByDevice,
     /// `reset_by_endpoint`
     ResetByEndpoint,
+    /// `device_returned`: the device had fallen silent, and opened another flow to the same name.
+    DeviceReturned,
     /// `policy_withdrawn`
     PolicyWithdrawn,
     /// `internal_error`: the flow's task ended without saying how.

@@ -25,7 +25,7 @@ use super::{
     LearntFacts, NoteFacts, RuleFacts, TrafficFacts, clock,
 };
 use crate::config::MacAddr;
-use crate::hello::HelloFacts;
+use crate::hello::{HelloFacts, Ja4};
 use crate::name::ServerName;
 use crate::reason::Reason;
 
@@ -126,9 +126,9 @@ impl FlowRecord {
         self.device.identity = identity;
     }
 
-    /// Adds what the hello said.
-    pub fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts) {
-        self.tls.set_hello(name, facts);
+    /// Adds what the hello said, and its fingerprint.
+    pub fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts, ja4: Ja4) {
+        self.tls.set_hello(name, facts, ja4);
     }
 
     /// Adds what the endpoint will have against the hello.

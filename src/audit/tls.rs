@@ -6,7 +6,7 @@ use super::event::Event;
 use super::record;
 use super::{AlertFacts, AlertFrom, HandshakeFacts, NoteFacts, kind};
 use crate::hello::alert::alert_name;
-use crate::hello::{HelloFacts, cipher_name};
+use crate::hello::{HelloFacts, Ja4, cipher_name};
 use crate::name::ServerName;
 
 /// What is kept of a flow's handshake.
@@ -25,19 +25,19 @@ struct HelloPart {
     version: u16,
     alpn: Vec<String>,
     ech: bool,
-    ja4: String,
+    ja4: Ja4,
     notes: Vec<String>,
 }
 
 impl TlsPart {
-    pub(super) fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts) {
+    pub(super) fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts, ja4: Ja4) {
         let alpn = facts.alpn.iter().take(MAX_LIST);
         self.hello = Some(HelloPart {
             name: name.cloned(),
             version: facts.highest_version(),
             alpn: alpn.map(|protocol| protocol.escape_ascii().to_string()).collect(),
             ech: facts.ech,
-            ja4: facts.ja4.clone(),
+            ja4,
             notes: facts.notes.iter().take(MAX_LIST).cloned().collect(),
         });
     }
@@ -70,8 +70,8 @@ impl TlsPart {
     }
 
     pub(super) fn fingerprint(&self) -> Option<[record::Fingerprint<'_>; 1]> {
-        let ja4 = self.hello.as_ref().map(|hello| hello.ja4.as_str());
-        ja4.filter(|ja4| !ja4.is_empty()).map(|value| {
+        self.hello.as_ref().map(|hello| {
+            let value = hello.ja4.as_str();
             [record::Fingerprint { type_id: kind::FINGERPRINT_JA4, kind: "JA4", value }]
         })
     }

@@ -105,6 +105,11 @@ fn text(report: &Value) -> String {
         "Flows      {} live, {} allowed, {} refused",
         flows["live"], flows["allowed_total"], flows["denied_total"]
     );
+    let _ = writeln!(out, "Limits");
+    for limit in list(&report["headroom"]) {
+        let what = word(&limit["what"]);
+        let _ = writeln!(out, "  {what:<44} {} of {} used", limit["used"], limit["most"]);
+    }
     let audit = &report["audit"];
     let _ = writeln!(out, "Audit      {} records in {}", audit["seq"], word(&audit["directory"]));
     let _ = writeln!(out, "Rules      restored {} times", report["rules"]["restored_total"]);

@@ -118,6 +118,8 @@ pub struct EndpointConfig {
     pub any_bucket: bool,
     /// `accounts` (ECR only): registries; the site's own account where absent.
     pub accounts: Vec<String>,
+    /// `connects-per-second`: how fast connections may be opened; as fast as they come where absent.
+    pub connects_per_second: Option<u32>,
 }
 
 /// The services the catalogue knows, named as their `[endpoint.*]` tables are.
@@ -290,6 +292,8 @@ pub struct Limits {
     pub hellos: u32,
     /// `device-hellos`: the same of one device.
     pub device_hellos: u32,
+    /// `endpoint-dials`: connections to one endpoint that may be set up at once.
+    pub endpoint_dials: u32,
 }
 
 impl Default for Limits {
@@ -301,6 +305,7 @@ impl Default for Limits {
             device_new_flows: 50,
             hellos: 4_096,
             device_hellos: 64,
+            endpoint_dials: 512,
         }
     }
 }

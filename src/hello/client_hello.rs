@@ -4,10 +4,12 @@
 //! fields only the server name can refuse a hello. Whether the endpoint likes the rest is for the
 //! endpoint to say; an odd ALPN list is a note here, not a reason to stop a plant.
 
-use super::HelloFacts;
+use smallvec::SmallVec;
+
 use super::fault::Fault;
-use super::ja4::{self, Fingerprinted};
+use super::ja4::ClientTraits;
 use super::take::{Take, numbers};
+use super::{HelloFacts, Versions};
 
 /// The fields of a well-formed ClientHello, still where they arrived.
 #[derive(Debug, Default)]
@@ -15,8 +17,8 @@ pub(super) struct ClientHello<'a> {
     legacy_version: u16,
     session_id: &'a [u8],
     ciphers: &'a [u8],
-    /// Extension types in the client's order.
-    extensions: Vec<u16>,
+    /// Extension types, sorted.
+    extensions: SmallVec<[u16; 32]>,
     /// The content of the last `server_name` extension.
     pub(super) server_name: Option<&'a [u8]>,
     alpn: Option<&'a [u8]>,
@@ -63,36 +65,37 @@ impl<'a> ClientHello<'a> {
         if self.session_id.len() > 32 {
             notes.push(format!("session id has {} bytes, more than 32", self.session_id.len()));
         }
-        let versions = self.versions(&mut notes);
+        let name = "supported_versions";
+        let versions: Versions = listed(self.versions, name, &mut notes, Take::vector8).collect();
         let alpn = self.alpn(&mut notes);
-        let signature_algorithms = self.signature_algorithms(&mut notes);
+        let name = "signature_algorithms";
+        let algorithms = listed(self.signature_algorithms, name, &mut notes, Take::vector16);
         for (kind, draft) in [(OLD_ECH, "ECH"), (ESNI, "ESNI")] {
-            if self.extensions.contains(&kind) {
+            if self.has(kind) {
                 notes.push(format!("offers an early draft of {draft} (extension 0x{kind:04x})"));
             }
         }
         let highest = versions.iter().copied().max().unwrap_or(self.legacy_version);
-        let ciphers = self.ciphers();
-        let ja4 = ja4::fingerprint(&Fingerprinted {
-            version: highest,
-            ciphers: &ciphers,
-            extensions: self.extensions.clone(),
-            alpn: alpn.first().copied(),
-            signature_algorithms,
-        });
-        if alpn.len() > KEPT_ALPN {
-            notes.push(format!("{} ALPN names, the first {KEPT_ALPN} kept", alpn.len()));
+        let first = alpn.clone().next();
+        let ciphers = numbers(self.ciphers).into_iter().flatten();
+        let traits = ClientTraits::new(highest, first, ciphers, &self.extensions, algorithms);
+        let offered = alpn.clone().count();
+        if offered > KEPT_ALPN {
+            notes.push(format!("{offered} ALPN names, the first {KEPT_ALPN} kept"));
         }
         HelloFacts {
             legacy_version: self.legacy_version,
-            alpn: alpn.into_iter().take(KEPT_ALPN).map(Box::from).collect(),
-            ech: self.extensions.contains(&ECH),
+            alpn: alpn.take(KEPT_ALPN).collect(),
+            ech: self.has(ECH),
             versions,
-            ciphers,
-            ja4,
+            traits,
             notes,
             ..HelloFacts::default()
         }
+    }
+
+    fn has(&self, kind: u16) -> bool {
+        self.extensions.contains(&kind)
     }
 
     /// Everything in front of the extensions; `None` when a field is cut, `Some(None)` when the
@@ -124,17 +127,15 @@ impl<'a> ClientHello<'a> {
                 _ => {}
             }
         }
+        self.extensions.sort_unstable();
         Ok(())
     }
 
     /// RFC 8446 section 4.2. A second `server_name` is left to the reading of the name, which has a
     /// reason of its own for it.
     fn refuse_duplicates(&self) -> Result<(), Fault> {
-        let mut sorted: Vec<u16> =
-            self.extensions.iter().copied().filter(|kind| *kind != SERVER_NAME).collect();
-        sorted.sort_unstable();
-        let twice = sorted.windows(2).find_map(|pair| match pair {
-            [one, other] if one == other => Some(*one),
+        let twice = self.extensions.windows(2).find_map(|pair| match pair {
+            [one, other] if one == other && *one != SERVER_NAME => Some(*one),
             _ => None,
         });
         twice.map_or(Ok(()), |kind| {
@@ -142,40 +143,29 @@ impl<'a> ClientHello<'a> {
         })
     }
 
-    fn ciphers(&self) -> Vec<u16> {
-        let mut ciphers = Vec::with_capacity(self.ciphers.len() / 2);
-        let offered = numbers(self.ciphers).into_iter().flatten();
-        ciphers.extend(offered.filter(|value| !is_grease(*value)));
-        ciphers
-    }
-
-    fn versions(&self, notes: &mut Vec<String>) -> Vec<u16> {
-        listed(self.versions, "supported_versions", notes, |take| take.vector8())
-    }
-
-    fn signature_algorithms(&self, notes: &mut Vec<String>) -> Vec<u16> {
-        let name = "signature_algorithms";
-        listed(self.signature_algorithms, name, notes, |take| take.vector16())
-    }
-
-    fn alpn(&self, notes: &mut Vec<String>) -> Vec<&'a [u8]> {
-        let Some(content) = self.alpn else { return Vec::new() };
-        let names = || {
-            let mut take = Take::new(content);
-            let mut list = Take::new(take.vector16().filter(|_| take.is_empty())?);
-            let mut names = Vec::new();
-            while !list.is_empty() {
-                names.push(list.vector8().filter(|name| !name.is_empty())?);
+    /// The protocol names, GREASE left out.
+    fn alpn(&self, notes: &mut Vec<String>) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        let list = self.alpn.and_then(|content| {
+            let list = alpn_list(content);
+            if list.is_none() {
+                notes.push("malformed alpn extension ignored".into());
             }
-            Some(names)
-        };
-        let Some(mut names) = names().filter(|names| !names.is_empty()) else {
-            notes.push("malformed alpn extension ignored".into());
-            return Vec::new();
-        };
-        names.retain(|name| !is_grease_alpn(name));
-        names
+            list
+        });
+        let mut take = Take::new(list.unwrap_or_default());
+        std::iter::from_fn(move || take.vector8()).filter(|name| !is_grease_alpn(name))
     }
+}
+
+/// The list in an ALPN extension: at least one name, and none of them empty or cut.
+fn alpn_list(content: &[u8]) -> Option<&[u8]> {
+    let mut take = Take::new(content);
+    let list = take.vector16().filter(|list| take.is_empty() && !list.is_empty())?;
+    let mut names = Take::new(list);
+    while !names.is_empty() {
+        names.vector8().filter(|name| !name.is_empty())?;
+    }
+    Some(list)
 }
 
 /// RFC 8701: values that mean nothing and that every reader must ignore.
@@ -189,20 +179,25 @@ fn is_grease_alpn(name: &[u8]) -> bool {
 }
 
 /// A list of 16-bit values behind the length that `length` takes, GREASE left out.
-fn listed<'a>(
+fn listed<'a, F>(
     content: Option<&'a [u8]>,
     name: &str,
     notes: &mut Vec<String>,
-    length: impl Fn(&mut Take<'a>) -> Option<&'a [u8]>,
-) -> Vec<u16> {
-    let Some(content) = content else { return Vec::new() };
-    let mut take = Take::new(content);
-    let list = length(&mut take).filter(|list| take.is_empty() && !list.is_empty());
-    let Some(values) = list.and_then(numbers) else {
-        notes.push(format!("malformed {name} extension ignored"));
-        return Vec::new();
-    };
-    values.filter(|value| !is_grease(*value)).collect()
+    length: F,
+) -> impl Iterator<Item = u16> + use<'a, F>
+where
+    F: Fn(&mut Take<'a>) -> Option<&'a [u8]>,
+{
+    let values = content.and_then(|content| {
+        let mut take = Take::new(content);
+        let list = length(&mut take).filter(|list| take.is_empty() && !list.is_empty());
+        let values = list.and_then(numbers);
+        if values.is_none() {
+            notes.push(format!("malformed {name} extension ignored"));
+        }
+        values
+    });
+    values.into_iter().flatten().filter(|value| !is_grease(*value))
 }
 
 fn cut(what: &str) -> Fault {

@@ -10,6 +10,7 @@
 //! - Time is linear in the bytes, also when they come one at a time; memory is the bytes themselves,
 //!   and a hello that announces more than 64 KiB, or comes in too many records, is refused as soon
 //!   as that is known.
+//! - Nothing is allocated for a usual hello but its bytes and its name.
 //! - A hello in doubt is refused. One handshake message is one hello: another message in the same
 //!   record makes it malformed, as it does for TLS servers, while further records (0-RTT data) are
 //!   kept and forwarded unread.
@@ -17,6 +18,7 @@
 //! JA4 for TLS clients is by FoxIO, used under the BSD 3-Clause License; see the file NOTICE.
 
 pub mod alert;
+mod alpn;
 mod cipher;
 mod client_hello;
 mod fault;
@@ -30,9 +32,13 @@ mod sni;
 mod take;
 mod version;
 
+pub use self::alpn::Alpn;
 pub use self::cipher::cipher_name;
+pub use self::ja4::{ClientTraits, Ja4};
 pub use self::report::report;
 pub use self::version::version_name;
+
+use smallvec::SmallVec;
 
 use self::client_hello::ClientHello;
 use self::fault::Fault;
@@ -46,15 +52,13 @@ pub struct HelloFacts {
     /// `legacy_version` of the hello (RFC 8446 section 4.1.2), for example 0x0303.
     pub legacy_version: u16,
     /// The `supported_versions` extension in the client's order, GREASE left out; empty when absent.
-    pub versions: Vec<u16>,
-    /// The cipher suites in the client's order, GREASE left out.
-    pub ciphers: Vec<u16>,
-    /// ALPN protocol names (RFC 7301) in the client's order.
-    pub alpn: Vec<Box<[u8]>>,
+    pub versions: Versions,
+    /// ALPN protocol names (RFC 7301) in the client's order, GREASE left out; at most 16.
+    pub alpn: Alpn,
     /// An `encrypted_client_hello` extension is present.
     pub ech: bool,
-    /// The JA4 fingerprint of the client.
-    pub ja4: String,
+    /// What the JA4 fingerprint of the client is computed over.
+    pub traits: ClientTraits,
     /// TLS records the hello came in.
     pub records: usize,
     /// Bytes of the hello with its record headers.
@@ -65,7 +69,15 @@ pub struct HelloFacts {
     pub notes: Vec<String>,
 }
 
+/// Protocol versions; those of all real clients fit in without an allocation.
+pub type Versions = SmallVec<[u16; 8]>;
+
 impl HelloFacts {
+    /// The JA4 fingerprint of the client. Computed anew: see [`ClientTraits::ja4`].
+    pub fn ja4(&self) -> Ja4 {
+        self.traits.ja4()
+    }
+
     /// The highest version offered: of `versions`, else the legacy version.
     pub fn highest_version(&self) -> u16 {
         self.versions.iter().copied().max().unwrap_or(self.legacy_version)
@@ -95,6 +107,7 @@ pub struct Refusal {
 }
 
 /// What [`HelloReader::push`] found so far.
+#[allow(clippy::large_enum_variant, reason = "a box would be an allocation for each hello")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// More bytes are needed.

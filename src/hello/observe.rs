@@ -122,7 +122,8 @@ impl Observer {
             self.watch = Watch::Done;
         }
         if kind == ALERT {
-            // In the middle of a message it is the end of that message (RFC 8446 section 5.1).
+            // It ends the message that it interrupts (RFC 8446 section 5.1 allows none in between):
+            // left in, the beginning of that message would be read as the alert.
             self.message.clear();
         }
     }
@@ -160,9 +161,10 @@ impl Observer {
         };
         self.seen.version = Some(chosen.version);
         self.seen.cipher = Some(chosen.cipher);
-        self.message.clear();
+        // What follows in the same record may be the next message's beginning.
+        self.message = take.rest().to_vec();
         match chosen.next {
-            Next::SecondHello => {}
+            Next::SecondHello => self.server_hello(),
             Next::Encrypted => self.watch = Watch::Done,
             Next::Plaintext => self.answered = true,
         }
@@ -309,6 +311,29 @@ mod tests {
         stream.extend(record(HANDSHAKE, &server_hello(0x0303, 0x1301, [1; 32], TLS13)));
         let (seen, watch) = whole(Direction::Server, &stream);
         assert_eq!((seen.cipher, watch), (Some(0x1301), Watch::Done));
+    }
+
+    #[test]
+    fn both_answers_may_lie_in_one_record() {
+        let retry = server_hello(0x0303, 0x1302, RETRY, TLS13);
+        let answer = server_hello(0x0303, 0x1301, [1; 32], TLS13);
+        let stream = record(HANDSHAKE, &[retry, answer].concat());
+        let (seen, watch) = whole(Direction::Server, &stream);
+        assert_eq!((seen.cipher, watch), (Some(0x1301), Watch::Done));
+    }
+
+    #[test]
+    fn an_alert_inside_a_message_ends_the_message() {
+        let message = server_hello(0x0303, 0xc02f, [7; 32], &[]);
+        for part in [1, 2, 3, message.len() - 1] {
+            let begun = record(HANDSHAKE, &message[..part]);
+            for level in [1, FATAL] {
+                let stream = [begun.clone(), record(ALERT, &[level, 80])].concat();
+                let (seen, _) = whole(Direction::Server, &stream);
+                let alert = Some(SeenAlert { level, description: 80 });
+                assert_eq!(seen, Seen { alert, ..Seen::default() }, "behind {part} bytes");
+            }
+        }
     }
 
     #[test]

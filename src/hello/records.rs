@@ -152,13 +152,15 @@ pub(super) fn body(raw: &[u8], whole: Whole) -> Cow<'_, [u8]> {
     if whole.records == 1 {
         return Cow::Borrowed(raw.get(RECORD_HEADER + HEAD..).unwrap_or_default());
     }
-    let mut message = Vec::with_capacity(raw.len());
+    let headers = whole.records.saturating_mul(RECORD_HEADER);
+    let mut message = Vec::with_capacity(raw.len().saturating_sub(headers));
     let mut take = Take::new(raw);
     while let Some([_, _, _, high, low]) = take.bytes(RECORD_HEADER) {
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(take.rest().len());
         message.extend_from_slice(take.bytes(length).unwrap_or_default());
     }
-    Cow::Owned(message.split_off(HEAD.min(message.len())))
+    message.drain(..HEAD.min(message.len()));
+    Cow::Owned(message)
 }
 
 /// The bytes a stream is judged and recorded by when it is not TLS.

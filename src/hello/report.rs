@@ -28,13 +28,13 @@ pub fn report(answer: Result<&Hello, &Refusal>) -> Value {
             facts.versions.iter().map(|version| version_name(*version).into_owned()).collect()
         }),
         "ciphers": or_empty(|facts| {
-            facts.ciphers.iter().map(|cipher| cipher_name(*cipher).into_owned()).collect()
+            facts.traits.ciphers().iter().map(|cipher| cipher_name(*cipher).into_owned()).collect()
         }),
         "alpn": or_empty(|facts| {
             facts.alpn.iter().map(|name| name.escape_ascii().to_string()).collect()
         }),
         "ech": facts.is_some_and(|facts| facts.ech),
-        "ja4": facts.map(|facts| &facts.ja4),
+        "ja4": facts.map(|facts| facts.ja4().to_string()),
         "records": facts.map(|facts| facts.records),
         "bytes": facts.map(|facts| facts.bytes),
         "trailing_bytes": facts.map(|facts| facts.trailing_bytes),
@@ -49,23 +49,23 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hello::{HelloReader, Stopped};
+    use crate::hello::{ClientTraits, HelloReader, Stopped};
 
     #[test]
     fn a_hello_and_a_refusal_have_the_same_fields() {
         let facts = HelloFacts {
             legacy_version: 0x0303,
-            versions: vec![0x0304, 0x7f1c],
-            ciphers: vec![0x1301, 0xfefe],
-            alpn: vec![Box::from(&b"h2"[..]), Box::from(&b"\xff\n"[..])],
+            versions: [0x0304, 0x7f1c].into_iter().collect(),
+            alpn: [&b"h2"[..], b"\xff\n"].into_iter().collect(),
             ech: true,
-            ja4: "t13d".into(),
+            traits: ClientTraits::offering(&[0x1301, 0xfefe]),
             records: 1,
             bytes: 200,
             trailing_bytes: 3,
             notes: vec!["a note".into()],
         };
         let name = "device.example.com".parse().expect("a name");
+        let ja4 = facts.traits.ja4();
         let hello = report(Ok(&Hello { name, facts }));
         assert_eq!(
             hello,
@@ -74,7 +74,7 @@ mod tests {
                 "detail": null, "first_bytes": null, "legacy_version": "TLS 1.2",
                 "versions": ["TLS 1.3", "0x7f1c"],
                 "ciphers": ["TLS_AES_128_GCM_SHA256", "0xfefe"], "alpn": ["h2", r"\xff\n"], "ech": true,
-                "ja4": "t13d", "records": 1, "bytes": 200, "trailing_bytes": 3,
+                "ja4": ja4.as_str(), "records": 1, "bytes": 200, "trailing_bytes": 3,
                 "notes": ["a note"],
             })
         );

@@ -153,9 +153,26 @@ impl Accepting {
                 accepted = v6.accept() => accepted?,
             },
         };
-        let dialled = DialledAddr(canonical(stream.local_addr()?));
-        Ok(Intercepted { stream, device: DeviceAddr(canonical(device)), dialled })
+        intercepted(stream, device)
     }
+
+    /// Ends the listeners with the last look at what the kernel has accepted already: closing them
+    /// resets these connections otherwise, and nobody has heard of them.
+    pub fn close(self) -> impl Iterator<Item = Intercepted> {
+        let listeners = [Some(self.v4), self.v6].into_iter().flatten();
+        // The kernel itself is asked: the runtime may not have heard of them yet.
+        listeners.filter_map(|listener| listener.into_std().ok()).flat_map(|listener| {
+            std::iter::from_fn(move || listener.accept().ok()).filter_map(|(stream, device)| {
+                stream.set_nonblocking(true).ok()?;
+                intercepted(TcpStream::from_std(stream).ok()?, device).ok()
+            })
+        })
+    }
+}
+
+fn intercepted(stream: TcpStream, device: SocketAddr) -> io::Result<Intercepted> {
+    let dialled = DialledAddr(canonical(stream.local_addr()?));
+    Ok(Intercepted { stream, device: DeviceAddr(canonical(device)), dialled })
 }
 
 fn listen_error(address: SocketAddr, error: &io::Error) -> InterceptError {

@@ -6,6 +6,7 @@
 pub mod addr;
 pub mod neighbour;
 pub mod netlink;
+pub mod pulse;
 pub mod socket;
 
 /// Packet mark (`SO_MARK`, `meta mark`) of what the gate intercepted from devices. Routing delivers

@@ -105,6 +105,22 @@ pub fn reset_on_close(socket: &tokio::net::TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
+/// Has the kernel probe a device that is silent now, instead of after its ordinary time: one that
+/// was restarted answers with a reset.
+pub fn probe_soon(socket: &tokio::net::TcpStream) {
+    set_idle(socket, PROBE_SOON);
+}
+
+/// Ends [`probe_soon`].
+pub fn probe_as_usual(socket: &tokio::net::TcpStream) {
+    set_idle(socket, DEVICE_IDLE);
+}
+
+fn set_idle(socket: &tokio::net::TcpStream, idle: Duration) {
+    // Fails only on a socket that is already gone.
+    let _ = SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(idle));
+}
+
 fn leave_by(socket: &Socket, way: &Way) -> io::Result<()> {
     socket.bind_device(Some(way.interface.as_str().as_bytes()))?;
     socket.set_mark(MARK_EGRESS)?;
@@ -132,8 +148,30 @@ fn keep_alive(socket: &Socket, idle: Duration) -> io::Result<()> {
 const TUNNEL_IDLE: Duration = Duration::from_secs(60);
 /// Devices are nearer; their radios and routers like longer pauses.
 const DEVICE_IDLE: Duration = Duration::from_secs(120);
+/// The least that the kernel takes.
+const PROBE_SOON: Duration = Duration::from_secs(1);
 const PROBE_INTERVAL: Duration = Duration::from_secs(20);
 const PROBE_COUNT: u32 = 3;
 /// The kernel clamps it to `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 const NOTSENT_LOWAT: u32 = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_peer_is_given_up_after_its_probes_and_not_earlier() {
+        for idle in [DEVICE_IDLE, TUNNEL_IDLE] {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            keep_alive(&socket, idle).expect("its options");
+            assert!(socket.keepalive().expect("an option"));
+            assert_eq!(socket.tcp_keepalive_time().expect("an option"), idle);
+            let probes = PROBE_INTERVAL * PROBE_COUNT;
+            assert_eq!(socket.tcp_keepalive_interval().expect("an option"), PROBE_INTERVAL);
+            assert_eq!(socket.tcp_keepalive_retries().expect("an option"), PROBE_COUNT);
+            assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(idle + probes));
+            assert!(idle + probes < Duration::from_secs(350), "of VPC endpoints");
+        }
+    }
+}

@@ -85,7 +85,7 @@ impl Policy {
         };
         match self.outcome(asking, &who, &name, expectation.port) {
             Ok(grant) => Got::Allowed(grant.rule),
-            Err(denial) => Got::Denied(denial.reason, denial.rule),
+            Err(denial) => Got::Denied(denial.reason, denial.rule()),
         }
     }
 

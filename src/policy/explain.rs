@@ -6,9 +6,9 @@
 use serde::Serialize;
 
 use super::catalogue::{self, Kind};
+use super::denial::{bound_to, list_ports};
 use super::devices::Who;
 use super::names::Admission;
-use super::refusal::{bound_to, list_ports};
 use super::{Asking, Policy};
 use crate::name::ServerName;
 
@@ -82,10 +82,7 @@ impl Policy {
     }
 
     fn port_step(&self, asking: Asking, who: &Who<'_>, name: &ServerName, port: u16) -> Step {
-        let mut ports: Vec<u16> =
-            self.names.rules(name).flat_map(|rule| rule.ports.to_vec()).collect();
-        ports.sort_unstable();
-        ports.dedup();
+        let ports = self.names.ports_of(name);
         if ports.is_empty() {
             return Step::new("port", None, format!("Port {port} was not looked at."));
         }
@@ -148,7 +145,7 @@ fn catalogue_step(name: &ServerName) -> Step {
         return Step::new("catalogue", None, "Not a name of AWS's that is known here.".to_owned());
     };
     let place = known.region.map(|region| format!(" in {region}")).unwrap_or_default();
-    let fact = match (known.kind, known.endpoint_service) {
+    let fact = match (known.kind, known.endpoint_service()) {
         (Kind::PublicOnly, _) | (_, None) => {
             format!("{}{place}: no VPC endpoint serves it.", known.title)
         }

@@ -34,7 +34,7 @@ impl Learning {
     fn grant(&self, name: &ServerName, port: u16, denial: Denial) -> Grant {
         let endpoint = EndpointRule {
             id: Arc::clone(&self.word),
-            service: denial.service.clone().unwrap_or_else(|| Arc::clone(&self.word)),
+            service: denial.service().unwrap_or_else(|| Arc::clone(&self.word)),
             networks: self.networks.clone(),
         };
         Grant {

@@ -5,6 +5,7 @@
 //! configuration lists, or that the catalogue derives from what it lists.
 
 pub mod catalogue;
+mod denial;
 mod devices;
 mod expect;
 mod explain;
@@ -20,13 +21,13 @@ use ipnet::Ipv4Net;
 
 use crate::config::{MacAddr, Site};
 use crate::name::ServerName;
-use crate::reason::Reason;
 
 use devices::{Devices, Permits, Who};
 use learn::Learning;
 use names::{Admission, Names};
 use refusal::SiteFacts;
 
+pub use denial::Denial;
 pub use expect::{FailedExpectation, Got};
 pub use explain::Step;
 
@@ -93,21 +94,6 @@ impl Grant {
     }
 }
 
-/// A refusal by policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
-    /// Of stage policy.
-    pub reason: Reason,
-    /// A remedy for just this name, better than the reason's general one.
-    pub remedy: Option<String>,
-    /// The rule that refused it, for records.
-    pub rule: Arc<str>,
-    /// The `[endpoint.*]` table that has the name, where one has it.
-    pub endpoint: Option<Arc<str>>,
-    /// The service the name belongs to, where the catalogue knows it.
-    pub service: Option<Arc<str>>,
-}
-
 /// A judged flow: who it was, and what came out.
 #[derive(Clone, Debug)]
 pub struct Verdict {
@@ -141,7 +127,7 @@ pub enum Offered {
 #[derive(Debug)]
 pub struct Policy {
     hash: Arc<str>,
-    names: Names,
+    names: Arc<Names>,
     devices: Devices,
     /// Ids of the `[endpoint.*]` tables; the index is the bit in [`Permits`].
     tables: Box<[Arc<str>]>,
@@ -150,7 +136,7 @@ pub struct Policy {
     default_rule: Arc<str>,
     /// `None` where `policy.mode` is `enforce`.
     learning: Option<Learning>,
-    facts: SiteFacts,
+    facts: Arc<SiteFacts>,
 }
 
 impl Policy {
@@ -162,12 +148,12 @@ impl Policy {
         let default = &site.policy.default;
         Self {
             hash: Arc::from(site.hash.as_str()),
-            names: Names::compile(site),
+            names: Arc::new(Names::compile(site)),
             devices: Devices::compile(site, &bits),
             default: (!default.is_empty()).then(|| Permits::new(&bits, default)),
-            default_rule: Arc::from("policy.default"),
+            default_rule: Arc::from(DEFAULT_RULE),
             learning: Learning::new(site),
-            facts: SiteFacts::new(site),
+            facts: Arc::new(SiteFacts::new(site)),
             tables,
         }
     }
@@ -175,7 +161,7 @@ impl Policy {
     /// Judges a flow: who asks, then the name, then the port, then whether this device may. Learn
     /// mode plays no part: this is what is enforced once it ends.
     ///
-    /// Allocates nothing where it allows.
+    /// Allocates nothing.
     pub fn judge(&self, asking: Asking, name: &ServerName, port: u16) -> Verdict {
         let who = self.devices.identify(asking);
         Verdict { identity: who.identity(), outcome: self.outcome(asking, &who, name, port) }
@@ -213,7 +199,7 @@ impl Policy {
     /// Why there is none, and what to do about it.
     pub fn endpoint_of(&self, name: &ServerName) -> Result<&Arc<EndpointRule>, Denial> {
         let rule = self.names.rules(name).next();
-        rule.map(|rule| &rule.endpoint).ok_or_else(|| self.facts.name(name))
+        rule.map(|rule| &rule.endpoint).ok_or_else(|| Denial::name(&self.facts, name))
     }
 
     /// The configuration's hash, which names this policy in records.
@@ -238,10 +224,10 @@ impl Policy {
                 would_be: None,
             }),
             Admission::NotPermitted(rule) => {
-                Err(refusal::permission(rule, standing.rule, standing.device))
+                Err(Denial::permission(rule, standing.rule, standing.device))
             }
-            Admission::WrongPort(rule) => Err(refusal::port(&self.names, name, rule, port)),
-            Admission::NoName => Err(self.facts.name(name)),
+            Admission::WrongPort(rule) => Err(Denial::port(&self.names, name, rule, port)),
+            Admission::NoName => Err(Denial::name(&self.facts, name)),
         }
     }
 
@@ -256,10 +242,10 @@ impl Policy {
             (Who::Unlisted, Some(permits)) => {
                 Ok(Standing { permits, rule: &self.default_rule, device: None })
             }
-            (Who::Unlisted, None) => Err(refusal::unknown()),
-            (Who::Outside, _) => Err(refusal::outside(asking)),
+            (Who::Unlisted, None) => Err(Denial::unknown()),
+            (Who::Outside, _) => Err(Denial::outside(asking)),
             (Who::Contradiction(device, what), _) => {
-                Err(refusal::contradiction(asking, device, *what))
+                Err(Denial::contradiction(asking, device, *what))
             }
         }
     }
@@ -269,8 +255,11 @@ impl Policy {
 struct Standing<'p> {
     permits: &'p Permits,
     rule: &'p Arc<str>,
-    device: Option<&'p str>,
+    device: Option<&'p Arc<str>>,
 }
+
+/// The rule of devices without an entry, in records.
+const DEFAULT_RULE: &str = "policy.default";
 
 #[cfg(test)]
 mod tests;

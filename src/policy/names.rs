@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 
-use super::catalogue::{self, Blanks, Partition, Row, Usage};
+use super::catalogue::{self, Blanks, Classified, Partition, Row, Usage};
 use super::devices::Permits;
 use super::{EndpointRule, ExactName, Offered};
 use crate::config::{EndpointConfig, Service, Site};
@@ -67,11 +67,7 @@ impl Names {
         for table in &mut tables {
             table.add_catalogue_names(&mut names);
         }
-        let mut ports: Vec<u16> =
-            tables.iter().flat_map(|t| &t.rules).flat_map(|rule| rule.ports.to_vec()).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        names.ports = ports.into();
+        names.ports = sorted(tables.iter().flat_map(|table| &table.rules)).into();
         names
     }
 
@@ -99,6 +95,11 @@ impl Names {
         so_far
     }
 
+    /// The ports on which a name is offered, sorted.
+    pub(super) fn ports_of(&self, name: &ServerName) -> Vec<u16> {
+        sorted(self.rules(name))
+    }
+
     /// The names that are matched exactly, with the endpoint of each.
     pub(super) fn listed(&self) -> &[ExactName] {
         &self.listed
@@ -119,6 +120,14 @@ impl Names {
     }
 }
 
+/// The ports of some rules, without duplicates.
+fn sorted<'r>(rules: impl Iterator<Item = &'r Arc<Rule>>) -> Vec<u16> {
+    let mut ports: Vec<u16> = rules.flat_map(|rule| rule.ports.iter().copied()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
 /// One `[endpoint.*]` table while it is compiled.
 struct Table<'s> {
     site: &'s Site,
@@ -132,7 +141,7 @@ impl<'s> Table<'s> {
     /// The rule of a name that the file lists.
     fn rule_of_host(&mut self, host: &ServerName) -> Arc<Rule> {
         let known = catalogue::classify(host);
-        let service = match known.as_ref().and_then(|known| known.endpoint_service.clone()) {
+        let service = match known.as_ref().and_then(Classified::endpoint_service) {
             Some(service) => service,
             None => self.default_service().unwrap_or_else(|| self.config.id.to_string()),
         };

@@ -1,14 +1,12 @@
-//! Why a flow is refused, as precisely as the catalogue and the file allow.
+//! Why no endpoint of the site has a name, as precisely as the catalogue and the file allow.
 //!
 //! Runs only once a flow is refused: nothing here can turn a refusal into a permission.
 
-use std::fmt::Write;
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::catalogue::{self, Classified, Kind};
-use super::devices::{Contradiction, Device};
-use super::names::{Names, Rule};
-use super::{Asking, Denial};
 use crate::config::{Service, Site};
 use crate::name::ServerName;
 use crate::reason::Reason;
@@ -18,25 +16,27 @@ use crate::reason::Reason;
 pub(super) struct SiteFacts {
     region: Box<str>,
     account: Option<Box<str>>,
-    /// Which table has which service: by its own name, or by what its hosts are.
-    tables: Vec<(Service, Arc<str>)>,
-    /// Listed hosts with an account-specific prefix, by catalogue row.
-    own_names: Vec<(&'static str, ServerName)>,
+    /// Which table has which service: by its own name, or else by what its hosts are.
+    tables: HashMap<Service, Arc<str>>,
+    /// The first listed host with an account-specific prefix, by catalogue row.
+    own_names: HashMap<&'static str, ServerName>,
 }
 
 impl SiteFacts {
     pub(super) fn new(site: &Site) -> Self {
-        let mut tables: Vec<_> =
-            site.endpoints.iter().map(|table| (table.service, Arc::clone(&table.id))).collect();
-        let mut own_names = Vec::new();
+        let mut tables = HashMap::new();
+        for table in &site.endpoints {
+            tables.entry(table.service).or_insert_with(|| Arc::clone(&table.id));
+        }
+        let mut own_names = HashMap::new();
         for table in &site.endpoints {
             for host in &table.hosts {
                 let Some(known) = catalogue::classify(host) else { continue };
                 if let Kind::Private(service) = known.kind {
-                    tables.push((service, Arc::clone(&table.id)));
+                    tables.entry(service).or_insert_with(|| Arc::clone(&table.id));
                 }
                 if known.prefix.is_some() && known.region == Some(&site.region) {
-                    own_names.push((known.row, host.clone()));
+                    own_names.entry(known.row).or_insert_with(|| host.clone());
                 }
             }
         }
@@ -48,251 +48,249 @@ impl SiteFacts {
         }
     }
 
-    /// Refuses a name that no endpoint has.
-    pub(super) fn name(&self, name: &ServerName) -> Denial {
-        let Some(known) = catalogue::classify(name) else {
-            return Denial {
-                reason: Reason::NameNotAllowed,
-                remedy: None,
-                rule: Arc::from("no endpoint"),
-                endpoint: None,
-                service: None,
-            };
-        };
-        let (reason, remedy) = self.reason_for(name, &known);
-        let service = known.endpoint_service.as_deref().unwrap_or(known.row);
-        Denial {
-            reason,
-            remedy: Some(remedy),
-            rule: Arc::from(format!("catalogue {}", known.row)),
-            endpoint: None,
-            service: Some(Arc::from(service)),
-        }
+    /// Why a name that no endpoint has is refused. Allocates nothing.
+    pub(super) fn reason(&self, name: &ServerName) -> Reason {
+        let known = catalogue::classify(name);
+        known.map_or(Reason::NameNotAllowed, |known| self.advice(name, &known).reason())
+    }
+
+    /// What to do about such a name, where the catalogue knows it.
+    pub(super) fn remedy(&self, name: &ServerName) -> Option<String> {
+        let known = catalogue::classify(name)?;
+        Some(self.advice(name, &known).to_string())
     }
 
     /// Public-only comes before the region: its remedy does away with the name altogether.
-    fn reason_for(&self, name: &ServerName, known: &Classified<'_>) -> (Reason, String) {
+    fn advice<'a>(&'a self, name: &'a ServerName, known: &Classified<'a>) -> Advice<'a> {
         let general = known.remedy.unwrap_or_default();
         match (known.kind, known.region) {
-            (Kind::PublicOnly, _) => (Reason::NamePublicOnly, general.to_owned()),
-            (_, Some(region)) if region != &*self.region => {
-                (Reason::NameWrongRegion, self.other_region(known, region))
+            (Kind::PublicOnly, _) => Advice::PublicOnly(general),
+            (_, Some(asked)) if asked != &*self.region => {
+                Advice::OtherRegion { title: known.title, asked, own: &self.region }
             }
-            (Kind::OwnEndpoint, _) => (Reason::NameNotAllowed, general.to_owned()),
+            (Kind::OwnEndpoint, _) => Advice::OwnEndpoint(general),
             (Kind::Private(service), _) => self.private(service, name, known),
         }
     }
 
-    fn other_region(&self, known: &Classified<'_>, region: &str) -> String {
-        format!(
-            "The name is {} in {region}, this site is in {site}: configure the device for {site}.",
-            known.title,
-            site = self.region
-        )
-    }
-
     /// A name of a service in the site's region that none of the site's endpoints has.
-    fn private(
-        &self,
+    fn private<'a>(
+        &'a self,
         service: Service,
-        name: &ServerName,
-        known: &Classified<'_>,
-    ) -> (Reason, String) {
-        let Some((_, id)) = self.tables.iter().find(|(other, _)| *other == service) else {
-            return (Reason::NameNotAllowed, missing_table(service, name, known));
+        name: &'a ServerName,
+        known: &Classified<'a>,
+    ) -> Advice<'a> {
+        let Some(id) = self.tables.get(&service) else {
+            return Advice::NoTable { title: known.title, lacking: lacking(service, name, known) };
         };
-        let hosts = format!("add it to `hosts` of [endpoint.{id}]");
         if known.vpce {
-            return (
-                Reason::NameNotAllowed,
-                format!(
-                    "Use the service's own name, or, if the VPC endpoint is this site's, {hosts}."
-                ),
-            );
+            return Advice::OneEndpoint { id };
         }
-        if let Some((_, own)) = self.own_names.iter().find(|(row, _)| *row == known.row) {
-            let remedy = format!(
-                "This site's name is {own}: configure the device with it (`aws iot \
-                 describe-endpoint`). If the name is this site's too, {hosts}."
-            );
-            return (Reason::NameOtherAccount, remedy);
+        if let Some(own) = self.own_names.get(known.row) {
+            return Advice::OtherPrefix { own, id };
         }
         if let Some(account) = known.account {
-            return self.account(service, account, id, &hosts);
+            return self.account(service, account, id);
         }
-        let remedy = match (known.bucket, service) {
-            (Some(bucket), _) => {
-                format!(
-                    "If the device needs the bucket, add \"{bucket}\" to `buckets` of [endpoint.{id}]."
-                )
+        match (known.bucket, service) {
+            (Some(bucket), _) => Advice::Bucket { bucket, id },
+            (None, Service::S3) if is_path_style(name) => Advice::PathStyle { id },
+            _ => Advice::Host { id },
+        }
+    }
+
+    fn account<'a>(&'a self, service: Service, account: &'a str, id: &'a str) -> Advice<'a> {
+        let add = match service {
+            Service::Ecr => AddTo::Accounts { account, id },
+            _ => AddTo::Hosts { id },
+        };
+        match &self.account {
+            Some(own) if **own != *account => Advice::OtherAccount { account, own, add },
+            None if service == Service::Ecr => Advice::SomeAccount(add),
+            _ => Advice::OwnAccount(add),
+        }
+    }
+}
+
+/// What refuses a name that no endpoint has, for records.
+pub(super) fn rule(name: &ServerName) -> Arc<str> {
+    catalogue::classify(name).map_or_else(
+        || Arc::from("no endpoint"),
+        |known| Arc::from(format!("catalogue {}", known.row)),
+    )
+}
+
+/// The service that such a name belongs to, where the catalogue knows it.
+pub(super) fn service(name: &ServerName) -> Option<Arc<str>> {
+    let known = catalogue::classify(name)?;
+    Some(known.endpoint_service().map_or_else(|| Arc::from(known.row), Arc::from))
+}
+
+/// What is wrong with a name that the catalogue knows; shown, it is the remedy.
+#[derive(Debug)]
+enum Advice<'a> {
+    /// With the catalogue's remedy.
+    PublicOnly(&'a str),
+    OtherRegion {
+        title: &'a str,
+        asked: &'a str,
+        own: &'a str,
+    },
+    /// With the catalogue's remedy.
+    OwnEndpoint(&'a str),
+    NoTable {
+        title: &'a str,
+        lacking: Lacking<'a>,
+    },
+    /// The name of one VPC endpoint.
+    OneEndpoint {
+        id: &'a str,
+    },
+    OtherPrefix {
+        own: &'a ServerName,
+        id: &'a str,
+    },
+    OtherAccount {
+        account: &'a str,
+        own: &'a str,
+        add: AddTo<'a>,
+    },
+    /// The site does not say which account is its own.
+    SomeAccount(AddTo<'a>),
+    OwnAccount(AddTo<'a>),
+    Bucket {
+        bucket: &'a str,
+        id: &'a str,
+    },
+    PathStyle {
+        id: &'a str,
+    },
+    Host {
+        id: &'a str,
+    },
+}
+
+impl Advice<'_> {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::PublicOnly(_) => Reason::NamePublicOnly,
+            Self::OtherRegion { .. } => Reason::NameWrongRegion,
+            Self::OtherPrefix { .. } | Self::OtherAccount { .. } | Self::SomeAccount(_) => {
+                Reason::NameOtherAccount
             }
-            (None, Service::S3) if is_path_style(name) => format!(
+            _ => Reason::NameNotAllowed,
+        }
+    }
+}
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PublicOnly(remedy) | Self::OwnEndpoint(remedy) => f.write_str(remedy),
+            Self::OtherRegion { title, asked, own } => write!(
+                f,
+                "The name is {title} in {asked}, this site is in {own}: configure the device for \
+                 {own}."
+            ),
+            Self::NoTable { title, lacking } => write!(
+                f,
+                "{title} has no table in this site's configuration: if the device needs it, create \
+                 its VPC endpoint and add {lacking}."
+            ),
+            Self::OneEndpoint { id } => write!(
+                f,
+                "Use the service's own name, or, if the VPC endpoint is this site's, {}.",
+                AddTo::Hosts { id }
+            ),
+            Self::OtherPrefix { own, id } => write!(
+                f,
+                "This site's name is {own}: configure the device with it (`aws iot \
+                 describe-endpoint`). If the name is this site's too, {}.",
+                AddTo::Hosts { id }
+            ),
+            Self::OtherAccount { account, own, add } => write!(
+                f,
+                "The name is account {account}'s, this site's account is {own}: configure the \
+                 device with {own}'s name. If the device needs this one, {add}."
+            ),
+            Self::SomeAccount(add) => write!(f, "If the device needs this account, {add}."),
+            Self::OwnAccount(add) => write!(f, "If the device needs the name, {add}."),
+            Self::Bucket { bucket, id } => write!(
+                f,
+                "If the device needs the bucket, add \"{bucket}\" to `buckets` of [endpoint.{id}]."
+            ),
+            Self::PathStyle { id } => write!(
+                f,
                 "Switch the client to virtual-hosted bucket names, or set `path-style = true` in \
                  [endpoint.{id}] (this lets it ask for any bucket)."
             ),
-            _ => format!("If the device needs the name, {hosts}."),
-        };
-        (Reason::NameNotAllowed, remedy)
-    }
-
-    fn account(&self, service: Service, account: &str, id: &str, hosts: &str) -> (Reason, String) {
-        let what = match service {
-            Service::Ecr => format!("add \"{account}\" to `accounts` of [endpoint.{id}]"),
-            _ => hosts.to_owned(),
-        };
-        match &self.account {
-            Some(own) if **own != *account => (
-                Reason::NameOtherAccount,
-                format!(
-                    "The name is account {account}'s, this site's account is {own}: configure the \
-                     device with {own}'s name. If the device needs this one, {what}."
-                ),
-            ),
-            None if service == Service::Ecr => {
-                (Reason::NameOtherAccount, format!("If the device needs this account, {what}."))
+            Self::Host { id } => {
+                write!(f, "If the device needs the name, {}.", AddTo::Hosts { id })
             }
-            _ => (Reason::NameNotAllowed, format!("If the device needs the name, {what}.")),
         }
     }
 }
 
-/// Refuses a port that none of the name's endpoints has.
-pub(super) fn port(names: &Names, name: &ServerName, first: &Rule, port: u16) -> Denial {
-    let mut ports: Vec<u16> = names.rules(name).flat_map(|rule| rule.ports.to_vec()).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    let id = &first.endpoint.id;
-    let remedy = format!(
-        "[endpoint.{id}] has {}: use one of these in the device's settings, or add {port} to \
-         `ports` of [endpoint.{id}].",
-        list_ports(&ports)
-    );
-    Denial {
-        reason: Reason::PortNotAllowed,
-        remedy: Some(remedy),
-        rule: Arc::from(format!("endpoint {id}")),
-        endpoint: Some(Arc::clone(id)),
-        service: Some(Arc::clone(&first.endpoint.service)),
+/// What to add to a table that is there.
+#[derive(Clone, Copy, Debug)]
+enum AddTo<'a> {
+    Hosts { id: &'a str },
+    Accounts { account: &'a str, id: &'a str },
+}
+
+impl fmt::Display for AddTo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hosts { id } => write!(f, "add it to `hosts` of [endpoint.{id}]"),
+            Self::Accounts { account, id } => {
+                write!(f, "add \"{account}\" to `accounts` of [endpoint.{id}]")
+            }
+        }
     }
 }
 
-/// Refuses an endpoint that is not among those of the device, or of `policy.default`.
-pub(super) fn permission(rule: &Rule, by: &Arc<str>, device: Option<&str>) -> Denial {
-    let id = &rule.endpoint.id;
-    let remedy = device.map_or_else(
-        || format!("If the device needs it, add a [[device]] entry for it that allows \"{id}\"."),
-        |name| format!("If the device needs it, add \"{id}\" to `allow` of device \"{name}\"."),
-    );
-    Denial {
-        reason: Reason::DeviceNotAllowed,
-        remedy: Some(remedy),
-        rule: Arc::clone(by),
-        endpoint: Some(Arc::clone(id)),
-        service: Some(Arc::clone(&rule.endpoint.service)),
-    }
+/// A table that is not there, and the key that would give it the name.
+#[derive(Clone, Copy, Debug)]
+struct Lacking<'a> {
+    table: &'a str,
+    key: Option<Key<'a>>,
 }
 
-/// Refuses a device that fits only half of an entry.
-pub(super) fn contradiction(asking: Asking, device: &Device, what: Contradiction) -> Denial {
-    let address = asking.address.to_canonical();
-    let name = &device.name;
-    let mut remedy = format!("Device \"{name}\" is bound to{}", bound_to(device));
-    let _ = match (what, asking.mac) {
-        (Contradiction::Address, _) => write!(
-            remedy,
-            ", but its MAC asked from {address}: give the device its address back, or correct \
-             `address` in its entry."
-        ),
-        (Contradiction::Mac, Some(mac)) => write!(
-            remedy,
-            ", but MAC {mac} asked from {address}: find the device with that MAC (an address \
-             conflict, or a stolen address), or correct `mac` in the entry after a replacement."
-        ),
-        _ => write!(
-            remedy,
-            ", but the MAC behind {address} is not known: connect the device to a device interface \
-             without a router in between, or remove `mac` from its entry."
-        ),
+#[derive(Clone, Copy, Debug)]
+enum Key<'a> {
+    Host(&'a ServerName),
+    Hosts(&'a ServerName),
+    Buckets(&'a str),
+    Accounts(&'a str),
+    PathStyle,
+}
+
+fn lacking<'a>(service: Service, name: &'a ServerName, known: &Classified<'a>) -> Lacking<'a> {
+    let key = match (known.bucket, known.account, service) {
+        _ if known.prefix.is_some() || known.vpce => Some(Key::Host(name)),
+        (Some(bucket), ..) => Some(Key::Buckets(bucket)),
+        (_, Some(account), Service::Ecr) => Some(Key::Accounts(account)),
+        (_, Some(_), _) => Some(Key::Hosts(name)),
+        (.., Service::S3) if is_path_style(name) => Some(Key::PathStyle),
+        _ => None,
     };
-    Denial {
-        reason: Reason::DeviceNotAllowed,
-        remedy: Some(remedy),
-        rule: Arc::clone(&device.rule),
-        endpoint: None,
-        service: None,
-    }
+    Lacking { table: catalogue::table_name(service).unwrap_or("NAME"), key }
 }
 
-/// ` MAC 00:00:5e:00:53:03 at 10.10.3.7`, as far as the entry says it.
-pub(super) fn bound_to(device: &Device) -> String {
-    let mut text = String::new();
-    if let Some(mac) = device.mac {
-        let _ = write!(text, " MAC {mac}");
+impl fmt::Display for Lacking<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[endpoint.{}]", self.table)?;
+        match self.key {
+            None => Ok(()),
+            Some(Key::Host(name)) => write!(f, " with `host = \"{name}\"`"),
+            Some(Key::Hosts(name)) => write!(f, " with `hosts = [\"{name}\"]`"),
+            Some(Key::Buckets(bucket)) => write!(f, " with `buckets = [\"{bucket}\"]`"),
+            Some(Key::Accounts(account)) => write!(f, " with `accounts = [\"{account}\"]`"),
+            Some(Key::PathStyle) => f.write_str(" with `path-style = true`"),
+        }
     }
-    if let Some(net) = device.address {
-        let _ = write!(text, " at {}", show_net(net));
-    }
-    text
-}
-
-/// Refuses a device without an entry where those are allowed nothing.
-pub(super) fn unknown() -> Denial {
-    Denial {
-        reason: Reason::DeviceUnknown,
-        remedy: None,
-        rule: Arc::from("policy.default"),
-        endpoint: None,
-        service: None,
-    }
-}
-
-/// Refuses an address outside the device networks.
-pub(super) fn outside(asking: Asking) -> Denial {
-    let address = asking.address.to_canonical();
-    let remedy = format!(
-        "{address} is in none of `devices.networks`: correct the device's address, or add its \
-         network."
-    );
-    Denial {
-        reason: Reason::DeviceUnknown,
-        remedy: Some(remedy),
-        rule: Arc::from("devices.networks"),
-        endpoint: None,
-        service: None,
-    }
-}
-
-/// `443`, or `443, 8443 and 8883`, with the word before it.
-pub(super) fn list_ports(ports: &[u16]) -> String {
-    let texts: Vec<String> = ports.iter().map(u16::to_string).collect();
-    match texts.split_last() {
-        None => "no port".to_owned(),
-        Some((only, [])) => format!("port {only}"),
-        Some((last, others)) => format!("ports {} and {last}", others.join(", ")),
-    }
-}
-
-fn missing_table(service: Service, name: &ServerName, known: &Classified<'_>) -> String {
-    let table = catalogue::table_name(service).unwrap_or("NAME");
-    let with = match (known.bucket, known.account, service) {
-        _ if known.prefix.is_some() || known.vpce => format!(" with `host = \"{name}\"`"),
-        (Some(bucket), ..) => format!(" with `buckets = [\"{bucket}\"]`"),
-        (_, Some(account), Service::Ecr) => format!(" with `accounts = [\"{account}\"]`"),
-        (_, Some(_), _) => format!(" with `hosts = [\"{name}\"]`"),
-        (.., Service::S3) if is_path_style(name) => " with `path-style = true`".to_owned(),
-        _ => String::new(),
-    };
-    format!(
-        "{} has no table in this site's configuration: if the device needs it, create its VPC \
-         endpoint and add [endpoint.{table}]{with}.",
-        known.title
-    )
 }
 
 fn is_path_style(name: &ServerName) -> bool {
     name.labels().next() == Some("s3")
-}
-
-fn show_net(net: ipnet::IpNet) -> String {
-    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }

@@ -36,32 +36,32 @@ pub(super) struct DialFailed {
     pub(super) detail: String,
 }
 
-/// What a thread remembers of addresses that did not answer, so that not every flow waits for a
-/// dead zone anew.
+/// What a thread remembers of ways that did not lead to an address, so that not every flow waits for
+/// a dead zone or tunnel anew.
 #[derive(Debug, Default)]
 pub(super) struct DialMemory {
-    failed: RefCell<HashMap<SocketAddr, Instant>>,
+    failed: RefCell<HashMap<(InterfaceName, SocketAddr), Instant>>,
 }
 
 impl DialMemory {
-    fn note(&self, address: SocketAddr, outcome: Outcome) {
+    fn note(&self, candidate: &Candidate, outcome: Outcome) {
         let mut failed = self.failed.borrow_mut();
         match outcome {
             Outcome::Connected => {
-                failed.remove(&address);
+                failed.remove(&candidate.key());
             }
             Outcome::Failed => {
                 if failed.len() >= MOST_REMEMBERED {
                     failed.clear();
                 }
-                failed.insert(address, Instant::now());
+                failed.insert(candidate.key(), Instant::now());
             }
         }
     }
 
-    fn is_doubtful(&self, address: SocketAddr) -> bool {
+    fn is_doubtful(&self, candidate: &Candidate) -> bool {
         let failed = self.failed.borrow();
-        failed.get(&address).is_some_and(|at| at.elapsed() < DOUBTFUL_FOR)
+        failed.get(&candidate.key()).is_some_and(|at| at.elapsed() < DOUBTFUL_FOR)
     }
 }
 
@@ -71,7 +71,21 @@ enum Outcome {
     Failed,
 }
 
-/// Connects to one of the endpoint's ENIs within [`BUDGET`] and before the deadline. `turn` spreads flows over the ENIs.
+/// An address, and a tunnel to it.
+#[derive(Clone, Debug)]
+struct Candidate {
+    endpoint: Endpoint,
+    way: Way,
+}
+
+impl Candidate {
+    fn key(&self) -> (InterfaceName, SocketAddr) {
+        (self.way.interface.clone(), self.endpoint.address())
+    }
+}
+
+/// Connects to one of the endpoint's ENIs within [`BUDGET`] and before the deadline. `turn` spreads
+/// flows over the ENIs.
 pub(super) async fn dial(
     endpoints: &Endpoints,
     tunnels: &Tunnels,
@@ -84,119 +98,128 @@ pub(super) async fn dial(
         let detail = "every tunnel interface is down or missing".to_owned();
         return Err(DialFailed { reason: Reason::TunnelDown, detail });
     }
-    let candidates = candidates(endpoints, &ways, memory, turn);
+    let candidates = candidates(endpoints.list(), &ways, memory, turn);
     let began = Instant::now();
-    let mut failures = Failures::default();
-    let racing = race(candidates, memory, &mut failures);
+    let mut race = Race { candidates: &candidates, memory, started: 0, failures: Vec::new() };
     let deadline = deadline.min(tokio::time::Instant::now() + BUDGET);
-    match tokio::time::timeout_at(deadline, racing).await {
-        Ok(Some((endpoint, way, stream))) => {
+    match tokio::time::timeout_at(deadline, race.run()).await {
+        Ok(Some((Candidate { endpoint, way }, stream))) => {
             let local = stream.local_addr().map_err(|error| failed_local(&error))?;
             let (interface, took) = (way.interface, began.elapsed());
             Ok(Dialed { stream, endpoint, local, interface, took })
         }
-        Ok(None) => Err(failures.explain("failed")),
+        Ok(None) => Err(explain(&race.failures, "failed")),
         Err(_) => {
-            for endpoint in endpoints.list() {
-                memory.note(endpoint.address(), Outcome::Failed);
-            }
-            Err(failures.explain("did not answer in time"))
+            race.note_silent(None);
+            Err(explain(&race.failures, "did not answer in time"))
         }
     }
 }
 
-/// Every address by the best tunnel first, then by the next; addresses that failed lately last.
-fn candidates(
-    endpoints: &Endpoints,
-    ways: &[Way],
-    memory: &DialMemory,
-    turn: usize,
-) -> Vec<(Endpoint, Way)> {
-    let list = endpoints.list();
-    let mut order: Vec<Endpoint> =
-        list.iter().cycle().skip(turn % list.len().max(1)).take(list.len()).cloned().collect();
-    order.sort_by_key(|endpoint| memory.is_doubtful(endpoint.address()));
-    ways.iter()
-        .flat_map(|way| order.iter().map(|endpoint| (endpoint.clone(), way.clone())))
-        .collect()
+/// Every address by every tunnel. Each attempt differs from the one before in both, so that neither
+/// a dead zone nor a dead tunnel costs more than one wait; the best tunnel is tried first. What
+/// failed lately comes last.
+fn candidates(list: &[Endpoint], ways: &[Way], memory: &DialMemory, turn: usize) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = (0..list.len())
+        .flat_map(|round| {
+            let from = round.wrapping_add(turn);
+            let address = move |shift: usize| list.get(from.wrapping_add(shift) % list.len());
+            ways.iter().enumerate().filter_map(move |(shift, way)| {
+                Some(Candidate { endpoint: address(shift)?.clone(), way: way.clone() })
+            })
+        })
+        .collect();
+    candidates.sort_by_cached_key(|candidate| memory.is_doubtful(candidate));
+    candidates
 }
 
-async fn race(
-    candidates: Vec<(Endpoint, Way)>,
-    memory: &DialMemory,
-    failures: &mut Failures,
-) -> Option<(Endpoint, Way, TcpStream)> {
-    let mut waiting = candidates.into_iter();
-    let mut attempts = FuturesUnordered::new();
-    loop {
-        match waiting.next() {
-            Some((endpoint, way)) => attempts.push(attempt(endpoint, way)),
-            None if attempts.is_empty() => return None,
-            None => {}
-        }
-        let next = async {
-            if waiting.len() == 0 {
-                std::future::pending::<()>().await;
+/// Attempts side by side: each begins a little after the last, or when one fails.
+struct Race<'a> {
+    candidates: &'a [Candidate],
+    memory: &'a DialMemory,
+    /// How many of them have been started, in their order.
+    started: usize,
+    failures: Vec<(&'a Candidate, io::Error)>,
+}
+
+impl<'a> Race<'a> {
+    async fn run(&mut self) -> Option<(Candidate, TcpStream)> {
+        let mut attempts = FuturesUnordered::new();
+        loop {
+            match self.candidates.get(self.started) {
+                Some(candidate) => {
+                    self.started += 1;
+                    attempts.push(attempt(candidate));
+                }
+                None if attempts.is_empty() => return None,
+                None => {}
             }
-            tokio::time::sleep(STAGGER).await;
-        };
-        tokio::select! {
-            () = next => {}
-            Some((endpoint, way, outcome)) = attempts.next() => match outcome {
-                Ok(stream) => {
-                    memory.note(endpoint.address(), Outcome::Connected);
-                    return Some((endpoint, way, stream));
+            let is_last = self.started == self.candidates.len();
+            let next = async {
+                if is_last {
+                    std::future::pending::<()>().await;
                 }
-                Err(error) => {
-                    memory.note(endpoint.address(), Outcome::Failed);
-                    failures.add(endpoint.address(), &way, &error);
-                }
-            },
+                tokio::time::sleep(STAGGER).await;
+            };
+            tokio::select! {
+                () = next => {}
+                Some((candidate, outcome)) = attempts.next() => match outcome {
+                    Ok(stream) => {
+                        self.note_silent(Some(candidate));
+                        self.memory.note(candidate, Outcome::Connected);
+                        return Some((candidate.clone(), stream));
+                    }
+                    Err(error) => {
+                        self.memory.note(candidate, Outcome::Failed);
+                        self.failures.push((candidate, error));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Remembers who had at least [`STAGGER`] more time than the winner and did not answer.
+    fn note_silent(&self, winner: Option<&Candidate>) {
+        let before =
+            |candidate: &&Candidate| winner.is_none_or(|winner| !std::ptr::eq(*candidate, winner));
+        for candidate in self.candidates.iter().take(self.started).take_while(before) {
+            self.memory.note(candidate, Outcome::Failed);
         }
     }
 }
 
-async fn attempt(endpoint: Endpoint, way: Way) -> (Endpoint, Way, io::Result<TcpStream>) {
-    let outcome = match socket::tunnel_tcp(&way) {
-        Ok(socket) => socket.connect(endpoint.address()).await,
+async fn attempt(candidate: &Candidate) -> (&Candidate, io::Result<TcpStream>) {
+    let outcome = match socket::tunnel_tcp(&candidate.way) {
+        Ok(socket) => socket.connect(candidate.endpoint.address()).await,
         Err(error) => Err(error),
     };
-    (endpoint, way, outcome)
+    (candidate, outcome)
 }
 
-#[derive(Debug, Default)]
-struct Failures {
-    refused: usize,
-    no_way: usize,
-    texts: Vec<String>,
-}
-
-impl Failures {
-    fn add(&mut self, address: SocketAddr, way: &Way, error: &io::Error) {
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => self.refused += 1,
-            _ if matches!(error.raw_os_error(), Some(ENODEV | ENETDOWN)) => self.no_way += 1,
-            _ => {}
-        }
-        self.texts.push(format!("{address} by {}: {error}", way.interface));
-    }
-
-    fn explain(&self, otherwise: &str) -> DialFailed {
-        let tried = self.texts.len();
-        let reason = if tried > 0 && self.no_way == tried {
-            Reason::TunnelDown
-        } else if self.refused > 0 {
-            Reason::EndpointRefused
-        } else {
-            Reason::EndpointUnreachable
-        };
-        let detail = if self.texts.is_empty() {
-            format!("no address of the endpoint answered: they {otherwise}")
-        } else {
-            self.texts.join("; ")
-        };
-        DialFailed { reason, detail }
-    }
+fn explain(failures: &[(&Candidate, io::Error)], otherwise: &str) -> DialFailed {
+    let no_way = |error: &io::Error| matches!(error.raw_os_error(), Some(ENODEV | ENETDOWN));
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    let reason = if failures.is_empty() {
+        Reason::EndpointUnreachable
+    } else if failures.iter().all(|(_, error)| no_way(error)) {
+        Reason::TunnelDown
+    } else if failures.iter().any(|(_, error)| refused(error)) {
+        Reason::EndpointRefused
+    } else {
+        Reason::EndpointUnreachable
+    };
+    let texts: Vec<_> = failures
+        .iter()
+        .map(|(Candidate { endpoint, way }, error)| {
+            format!("{} by {}: {error}", endpoint.address(), way.interface)
+        })
+        .collect();
+    let detail = if texts.is_empty() {
+        format!("no address of the endpoint answered: they {otherwise}")
+    } else {
+        texts.join("; ")
+    };
+    DialFailed { reason, detail }
 }
 
 fn failed_local(error: &io::Error) -> DialFailed {

@@ -4,19 +4,27 @@
 //! after its hello, never for bytes. What is kept is bounded: devices that were not heard of while
 //! very many others were are forgotten, and of one device only its last fingerprints are kept.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::generations::Generations;
 use crate::config::MacAddr;
+use crate::hello::Ja4;
 use crate::policy::Asking;
 
 /// The fingerprints of all devices; shared by all threads, because a device's flows are on any.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Fingerprints {
     hasher: RandomState,
-    devices: Mutex<Generations>,
+    devices: Mutex<Generations<Shown, Last>>,
+}
+
+impl Default for Fingerprints {
+    fn default() -> Self {
+        let devices = Mutex::new(Generations::new(GENERATION));
+        Self { hasher: RandomState::new(), devices }
+    }
 }
 
 /// Whom a fingerprint belongs to: the most lasting of what is known of a device.
@@ -50,27 +58,10 @@ pub(super) enum Seen {
 
 impl Fingerprints {
     /// Notes a fingerprint, and says what it is to the device.
-    pub(super) fn note(&self, shown: Shown, ja4: &str) -> Seen {
+    pub(super) fn note(&self, shown: &Shown, ja4: Ja4) -> Seen {
         let ja4 = self.hasher.hash_one(ja4);
-        self.devices.lock().unwrap_or_else(PoisonError::into_inner).note(shown, ja4)
-    }
-}
-
-/// Two halves of a cache: what is asked for moves to the young one, and when that is full it becomes
-/// the old one, whose rest is forgotten. A flood of made-up addresses costs no search.
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<Shown, Last>,
-    old: HashMap<Shown, Last>,
-}
-
-impl Generations {
-    fn note(&mut self, shown: Shown, ja4: u64) -> Seen {
-        if self.young.len() >= GENERATION && !self.young.contains_key(&shown) {
-            self.old = std::mem::take(&mut self.young);
-        }
-        let old = self.old.remove(&shown);
-        self.young.entry(shown).or_insert_with(|| old.unwrap_or_default()).note(ja4)
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.with(shown, Last::default, |last| last.note(ja4))
     }
 }
 
@@ -102,20 +93,26 @@ const MOST_OF_ONE: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hello::ClientTraits;
 
     fn name(text: &str) -> Shown {
         Shown::Name(text.into())
     }
 
+    /// A fingerprint of its own for each number: that of a client with so many suites.
+    fn ja4(number: u8) -> Ja4 {
+        ClientTraits::new(0x0303, None, 0..u16::from(number), &[], std::iter::empty()).ja4()
+    }
+
     #[test]
     fn only_another_fingerprint_of_a_known_device_is_new() {
         let seen = Fingerprints::default();
-        assert_eq!(seen.note(name("press-3"), "a"), Seen::First);
-        assert_eq!(seen.note(name("press-3"), "a"), Seen::Known);
-        assert_eq!(seen.note(name("press-4"), "b"), Seen::First);
-        assert_eq!(seen.note(name("press-3"), "b"), Seen::New);
-        assert_eq!(seen.note(name("press-3"), "a"), Seen::Known);
-        assert_eq!(seen.note(name("press-3"), "b"), Seen::Known);
+        assert_eq!(seen.note(&name("press-3"), ja4(b'a')), Seen::First);
+        assert_eq!(seen.note(&name("press-3"), ja4(b'a')), Seen::Known);
+        assert_eq!(seen.note(&name("press-4"), ja4(b'b')), Seen::First);
+        assert_eq!(seen.note(&name("press-3"), ja4(b'b')), Seen::New);
+        assert_eq!(seen.note(&name("press-3"), ja4(b'a')), Seen::Known);
+        assert_eq!(seen.note(&name("press-3"), ja4(b'b')), Seen::Known);
     }
 
     #[test]
@@ -132,20 +129,20 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_a_busy_device_outlives_a_flood() {
         let seen = Fingerprints::default();
-        seen.note(name("busy"), "a");
-        seen.note(name("quiet"), "a");
+        seen.note(&name("busy"), ja4(b'a'));
+        seen.note(&name("quiet"), ja4(b'a'));
         for number in 0..3 * GENERATION as u128 {
-            seen.note(Shown::Address(std::net::Ipv6Addr::from(number).into()), "x");
-            assert_eq!(seen.note(name("busy"), "a"), Seen::Known);
+            seen.note(&Shown::Address(std::net::Ipv6Addr::from(number).into()), ja4(b'x'));
+            assert_eq!(seen.note(&name("busy"), ja4(b'a')), Seen::Known);
         }
         let held = seen.devices.lock().expect("one thread");
-        assert!(held.young.len() <= GENERATION && held.old.len() <= GENERATION);
-        assert!(!held.young.contains_key(&name("quiet")) && !held.old.contains_key(&name("quiet")));
+        assert!(held.all().count() <= 2 * GENERATION);
+        assert!(!held.all().any(|(shown, _)| *shown == name("quiet")));
         drop(held);
         for number in 0..100 {
-            seen.note(name("busy"), &number.to_string());
+            seen.note(&name("busy"), ja4(number));
         }
         let held = seen.devices.lock().expect("one thread");
-        assert!(held.young.values().all(|last| last.0.len() <= MOST_OF_ONE));
+        assert!(held.all().all(|(_, last)| last.0.len() <= MOST_OF_ONE));
     }
 }

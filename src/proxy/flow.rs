@@ -17,22 +17,33 @@ use super::fingerprints::{Seen, Shown};
 use super::handshake::{Carried, Onlookers};
 use super::limits::{Admitted, TooMany};
 use super::thread::Shared;
-use super::tracker::{Cut, Registered};
+use super::tracker::{Cut, LOOK_AGAIN, Look, Order, Registered};
 use super::{Recognised, Rules};
 use crate::audit::{
     DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, LearntFacts, NoteFacts, RuleFacts, Slot,
 };
 use crate::hello::alert::{Alert, alert_for};
-use crate::hello::{Hello, HelloReader, Progress, Refusal, Stopped};
+use crate::hello::{Hello, HelloReader, Ja4, Progress, Refusal, Stopped};
 use crate::intercept::Intercepted;
-use crate::net::socket::reset_on_close;
-use crate::policy::{Asking, Grant, catalogue};
+use crate::net::socket::{probe_as_usual, probe_soon, reset_on_close};
+use crate::policy::{Asking, Denial, Grant, catalogue};
 use crate::reason::Reason;
 use crate::relay::{RelayEnd, relay};
 use crate::resolve::{Endpoints, Refused};
 
 /// Takes on an accepted connection: reserves its record and starts its task.
 pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
+    let share = shared.limits.admit(intercepted.device.0.ip(), std::time::Instant::now());
+    start(shared, intercepted, share);
+}
+
+/// Takes on a connection that was accepted too late.
+pub(super) fn turn_away(shared: &Rc<Shared>, intercepted: Intercepted) {
+    let detail = "the connection came while the box was shutting down".to_owned();
+    start(shared, intercepted, Err(TooMany { reason: Reason::ShuttingDown, detail }));
+}
+
+fn start(shared: &Rc<Shared>, intercepted: Intercepted, share: Result<Admitted, TooMany>) {
     let Ok(slot) = shared.audit.reserve() else {
         // What cannot be recorded is not allowed. The log counts these and says how many they were
         // once it can be written again.
@@ -42,7 +53,6 @@ pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
         return;
     };
     let registered = shared.tracker.register();
-    let share = shared.limits.admit(intercepted.device.0.ip(), std::time::Instant::now());
     let shared = Rc::clone(shared);
     tokio::task::spawn_local(async move {
         let _counted = shared.stats.count_live();
@@ -63,6 +73,14 @@ struct Asked<'a> {
     from: IpAddr,
     port: u16,
     share: &'a mut Result<Admitted, TooMany>,
+}
+
+/// A hello that names a server.
+struct Heard {
+    hello: Hello,
+    ja4: Ja4,
+    /// Every byte received.
+    raw: Vec<u8>,
 }
 
 /// A flow that is connected; the endpoint has the hello.
@@ -99,24 +117,21 @@ async fn set_up(
     registered: &Registered,
 ) -> Result<Ready, Stop> {
     let Asked { from, port, share } = asked;
-    let share = share.as_mut().map_err(|too_many| Stop {
-        detail: Some(too_many.detail.clone()),
-        ..Stop::new(too_many.reason)
-    })?;
+    let share = share.as_mut().map_err(|too_many| Stop::from(too_many.clone()))?;
     record.set_mac(shared.neighbours.heard(from));
-    let (hello, raw) = until_cut(registered, read_hello(shared, device, record)).await??;
+    let heard = until_cut(registered, read_hello(shared, device, record)).await??;
     share.heard();
-    let version = Some(hello.facts.legacy_version);
+    let version = Some(heard.hello.facts.legacy_version);
     let deadline = Instant::now() + SET_UP;
     let asking = until_cut(registered, recognise(shared, from, record))
         .await
         .and_then(|asked| asked)
         .map_err(|stop| stop.with_alert(version))?;
     let rules = shared.rules.now();
-    let grant = judge(shared, &rules, asking, &hello, port, record)
+    let grant = judge(shared, &rules, asking, &heard, port, record)
         .map_err(|stop| stop.with_alert(version))?;
     registered.granted(asking, &grant);
-    let connecting = connect(shared, &rules, &grant, record, deadline);
+    let connecting = connect(shared, &rules, (asking.address, &grant), record, deadline);
     let dialed = until_cut(registered, connecting)
         .await
         .and_then(|connected| connected)
@@ -127,7 +142,7 @@ async fn set_up(
         return Err(Stop::new(Reason::DeviceNotAllowed).with_alert(version));
     }
     let mut endpoint = dialed.stream;
-    let handing_over = tokio::time::timeout(HAND_OVER, endpoint.write_all(&raw));
+    let handing_over = tokio::time::timeout(HAND_OVER, endpoint.write_all(&heard.raw));
     let failed = match until_cut(registered, handing_over).await? {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(format!("the endpoint closed before it had the hello: {error}")),
@@ -138,8 +153,8 @@ async fn set_up(
         return Err(Stop { detail: Some(detail), ..Stop::new(Reason::EndpointUnreachable) });
     }
     let carried = Rc::new(Carried::default());
-    carried.bytes.up.copied.set(raw.len() as u64);
-    let behind_hello = raw.get(hello.facts.bytes..).unwrap_or_default();
+    carried.bytes.up.copied.set(heard.raw.len() as u64);
+    let behind_hello = heard.raw.get(heard.hello.facts.bytes..).unwrap_or_default();
     let onlookers = Onlookers::new(&carried, behind_hello);
     Ok(Ready { endpoint, carried, onlookers })
 }
@@ -165,7 +180,7 @@ async fn read_hello(
     shared: &Shared,
     device: &TcpStream,
     record: &mut FlowRecord,
-) -> Result<(Hello, Vec<u8>), Stop> {
+) -> Result<Heard, Stop> {
     let deadline = Instant::now() + HELLO_DEADLINE;
     let mut reader = HelloReader::new();
     loop {
@@ -176,7 +191,7 @@ async fn read_hello(
         };
         if let Some(stopped) = stopped {
             let version = reader.record_version();
-            return Err(refused_hello(reader.stop(stopped), version, record));
+            return Err(refused_hello(shared, reader.stop(stopped), version, record));
         }
         let progress = {
             let mut scratch = shared.scratch.borrow_mut();
@@ -190,23 +205,31 @@ async fn read_hello(
         match progress {
             None => {
                 let version = reader.record_version();
-                return Err(refused_hello(reader.stop(Stopped::Closed), version, record));
+                let refusal = reader.stop(Stopped::Closed);
+                return Err(refused_hello(shared, refusal, version, record));
             }
             Some(Progress::Incomplete) => {}
             Some(Progress::Refused(refusal)) => {
-                return Err(refused_hello(refusal, reader.record_version(), record));
+                return Err(refused_hello(shared, refusal, reader.record_version(), record));
             }
             Some(Progress::Hello(hello)) => {
-                record.set_hello(Some(&hello.name), &hello.facts);
-                return Ok((hello, reader.into_raw()));
+                let ja4 = shared.ja4.borrow_mut().ja4(&hello.facts.traits);
+                record.set_hello(Some(&hello.name), &hello.facts, ja4);
+                return Ok(Heard { hello, ja4, raw: reader.into_raw() });
             }
         }
     }
 }
 
-fn refused_hello(refusal: Refusal, heard: Option<u16>, record: &mut FlowRecord) -> Stop {
+fn refused_hello(
+    shared: &Shared,
+    refusal: Refusal,
+    heard: Option<u16>,
+    record: &mut FlowRecord,
+) -> Stop {
     if let Some(facts) = &refusal.facts {
-        record.set_hello(None, facts);
+        let ja4 = shared.ja4.borrow_mut().ja4(&facts.traits);
+        record.set_hello(None, facts, ja4);
     }
     if !refusal.first_bytes.is_empty() {
         record.set_first_bytes(&refusal.first_bytes);
@@ -220,15 +243,15 @@ fn judge(
     shared: &Shared,
     rules: &Rules,
     asking: Asking,
-    hello: &Hello,
+    heard: &Heard,
     port: u16,
     record: &mut FlowRecord,
 ) -> Result<Grant, Stop> {
-    let verdict = rules.policy.judge_at(asking, &hello.name, port, OffsetDateTime::now_utc());
+    let verdict = rules.policy.judge_at(asking, &heard.hello.name, port, OffsetDateTime::now_utc());
     record.set_identity(verdict.identity.name.clone(), verdict.identity.by);
-    record.set_outlook(outlook(hello));
+    record.set_outlook(outlook(&heard.hello));
     let shown = Shown::by(asking, verdict.identity.name.as_ref());
-    if shared.fingerprints.note(shown, &hello.facts.ja4) == Seen::New {
+    if shared.fingerprints.note(&shown, heard.ja4) == Seen::New {
         record.note_new_ja4();
     }
     let policy = Arc::clone(rules.policy.hash());
@@ -236,7 +259,7 @@ fn judge(
         Ok(grant) => {
             record.set_rule(granted(policy, &grant));
             if let Some(denial) = grant.would_be() {
-                let (reason, remedy) = (denial.reason, denial.remedy.clone());
+                let (reason, remedy) = (denial.reason, denial.remedy());
                 record.set_learnt(LearntFacts { reason, remedy });
             }
             Ok(grant)
@@ -244,11 +267,11 @@ fn judge(
         Err(denial) => {
             record.set_rule(RuleFacts {
                 policy,
-                rule: denial.rule,
-                endpoint: denial.endpoint,
-                service: denial.service,
+                rule: denial.rule(),
+                endpoint: denial.endpoint(),
+                service: denial.service(),
             });
-            Err(Stop { remedy: denial.remedy, ..Stop::new(denial.reason) })
+            Err(Stop { remedy: denial.remedy(), ..Stop::new(denial.reason) })
         }
     }
 }
@@ -264,7 +287,7 @@ fn granted(policy: Arc<str>, grant: &Grant) -> RuleFacts {
     let (rule, endpoint) = (Arc::clone(grant.rule()), grant.endpoint());
     match grant.would_be() {
         // What learn mode allows belongs to no table of the file.
-        Some(denial) => RuleFacts { policy, rule, endpoint: None, service: denial.service.clone() },
+        Some(denial) => RuleFacts { policy, rule, endpoint: None, service: denial.service() },
         None => RuleFacts {
             policy,
             rule,
@@ -277,16 +300,17 @@ fn granted(policy: Arc<str>, grant: &Grant) -> RuleFacts {
 /// A name of learn mode with a public address has no zone to mend: what policy says of it helps.
 fn unresolved(grant: &Grant, refused: Refused) -> Stop {
     let learnt = grant.would_be().filter(|_| refused.reason == Reason::AddressPublic);
-    let remedy = learnt.and_then(|denial| denial.remedy.clone());
+    let remedy = learnt.and_then(Denial::remedy);
     Stop { detail: Some(refused.detail), remedy, ..Stop::new(refused.reason) }
 }
 
-/// Resolution, then the Open record and the connect side by side: nothing goes upstream before the
-/// record is on disk, and the wait for the disk hides behind the wait for the network.
+/// Resolution and the turn to dial, then the Open record and the connect side by side: nothing goes
+/// upstream before the record is on disk, and the wait for the disk hides behind the wait for the
+/// network.
 async fn connect(
     shared: &Shared,
     rules: &Rules,
-    grant: &Grant,
+    (device, grant): (IpAddr, &Grant),
     record: &mut FlowRecord,
     deadline: Instant,
 ) -> Result<Dialed, Stop> {
@@ -296,6 +320,8 @@ async fn connect(
         .await
         .map_err(|refused| unresolved(grant, refused))?;
     record.set_dns(dns_facts(&endpoints));
+    let mut place = shared.dials.enter(&grant.endpoint().id, device)?;
+    place.turn().await?;
     let turn = shared.turn.get();
     shared.turn.set(turn.wrapping_add(1));
     let committed = tokio::time::timeout_at(deadline, record.open());
@@ -343,10 +369,18 @@ async fn carry(
     let end = {
         let moving = relay(device, &endpoint, &shared.pool, &carried.bytes)
             .shown_to(onlookers.up, onlookers.down);
-        tokio::select! {
-            biased;
-            cut = registered.cut() => Err(cut),
-            end = moving => Ok(end),
+        let mut moving = std::pin::pin!(moving);
+        loop {
+            let order = tokio::select! {
+                biased;
+                order = registered.order() => order,
+                end = &mut moving => break Ok(end),
+            };
+            match order {
+                Order::Cut(cut) => break Err(cut),
+                Order::Look(look) if is_gone(shared, device, look) => break Err(Cut::Returned),
+                Order::Look(_) => {}
+            }
         }
     };
     let end = match end {
@@ -362,13 +396,37 @@ async fn carry(
             match cut {
                 Cut::Withdrawn => FlowEnd::PolicyWithdrawn,
                 Cut::Drained => FlowEnd::Drained,
+                Cut::Returned => FlowEnd::DeviceReturned,
             }
         }
     };
     let traffic = carried.traffic();
-    shared.stats.moved(traffic.up, traffic.down, traffic.spliced);
+    shared.stats.moved(&carried.bytes);
     record.set_handshake(carried.handshake());
     record.close(end, traffic);
+}
+
+/// Whether the device, which is there, is no longer at the other end of this flow. A flow without
+/// anything unanswered is never taken for dead: it is probed, and a device that was restarted
+/// resets it.
+fn is_gone(shared: &Shared, device: &TcpStream, look: Look) -> bool {
+    let Some(pulses) = &shared.pulses else { return false };
+    if look == Look::Again {
+        probe_as_usual(device);
+    }
+    let (Ok(local), Ok(peer)) = (device.local_addr(), device.peer_addr()) else { return false };
+    let Ok(Some(pulse)) = pulses.of(local, peer) else { return false };
+    let unanswered = pulse.last_heard >= LOOK_AGAIN.mul_f32(0.9);
+    if pulse.unacked > 0 {
+        return pulse.retransmits >= MOST_RETRANSMITS;
+    }
+    match look {
+        Look::First if pulse.probes >= MOST_PROBES => return true,
+        Look::First if unanswered => probe_soon(device),
+        Look::First => {}
+        Look::Again => return pulse.probes > 0 && unanswered,
+    }
+    false
 }
 
 async fn refuse(shared: &Shared, device: TcpStream, record: FlowRecord, stop: Stop) {
@@ -410,7 +468,7 @@ async fn until_cut<T>(registered: &Registered, step: impl Future<Output = T>) ->
         biased;
         cut = registered.cut() => Err(Stop::new(match cut {
             Cut::Drained => Reason::ShuttingDown,
-            Cut::Withdrawn => Reason::DeviceNotAllowed,
+            Cut::Withdrawn | Cut::Returned => Reason::DeviceNotAllowed,
         })),
         done = step => Ok(done),
     }
@@ -423,6 +481,12 @@ fn dns_facts(endpoints: &Endpoints) -> DnsFacts {
         age: endpoints.age,
         last_good: endpoints.last_good,
         addresses: endpoints.list().iter().map(|endpoint| endpoint.address().ip()).collect(),
+    }
+}
+
+impl From<TooMany> for Stop {
+    fn from(TooMany { reason, detail }: TooMany) -> Self {
+        Self { detail: Some(detail), ..Self::new(reason) }
     }
 }
 
@@ -445,3 +509,8 @@ const HAND_OVER: Duration = Duration::from_millis(2_500);
 /// From the accepted connection to the complete hello.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Unanswered retransmissions of the same segment after which a device is gone; one can be lost on a
+/// bad radio.
+const MOST_RETRANSMITS: u8 = 2;
+/// The same of keepalive probes, which are 20 s apart.
+const MOST_PROBES: u8 = 2;

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::Limits as Settings;
 use crate::reason::Reason;
@@ -24,6 +24,8 @@ pub struct Limits {
 struct Inner {
     settings: Settings,
     devices: HashMap<IpAddr, Taken>,
+    /// How many devices there may be before those that take nothing are forgotten.
+    sweep_at: usize,
     total: Taken,
 }
 
@@ -65,6 +67,7 @@ impl Limits {
         let inner = Inner {
             settings,
             devices: HashMap::new(),
+            sweep_at: MOST_DEVICES,
             total: Taken::nothing(settings.new_flows, Instant::now()),
         };
         Arc::new(Self { capacity, inner: Mutex::new(inner) })
@@ -82,10 +85,8 @@ impl Limits {
         now: Instant,
     ) -> Result<Admitted, TooMany> {
         let mut inner = self.inner();
-        let Inner { settings, devices, total } = &mut *inner;
-        if devices.len() >= MOST_DEVICES {
-            devices.retain(|_, taken| taken.flows > 0);
-        }
+        inner.sweep(now);
+        let Inner { settings, devices, total, .. } = &mut *inner;
         let fresh = Taken::nothing(settings.device_new_flows, now);
         let own = devices.entry(device).or_insert(fresh);
         own.refill(settings.device_new_flows, now);
@@ -101,6 +102,17 @@ impl Limits {
         Ok(Admitted { limits: Arc::clone(self), device, waits_for_hello: Waits::Yes })
     }
 
+    /// How many devices are counted now.
+    pub fn devices(&self) -> usize {
+        self.inner().devices.len()
+    }
+
+    /// Flows that there may be, and that there are.
+    pub fn flows(&self) -> (u32, u32) {
+        let inner = self.inner();
+        (inner.settings.flows.unwrap_or(self.capacity).min(self.capacity), inner.total.flows)
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,6 +121,22 @@ impl Limits {
         let mut inner = self.inner();
         let Inner { devices, total, .. } = &mut *inner;
         devices.get_mut(&device).into_iter().chain([total]).for_each(share);
+    }
+}
+
+impl Inner {
+    /// Forgets devices that have no flows and whose tokens are all back. The next sweep comes when
+    /// there are twice as many as were kept, so that it costs each flow the same however many there
+    /// are.
+    fn sweep(&mut self, now: Instant) {
+        if self.devices.len() < self.sweep_at {
+            return;
+        }
+        let full = Duration::from_secs_f64(BURST_SECONDS);
+        self.devices.retain(|_, taken| {
+            taken.flows > 0 || now.saturating_duration_since(taken.filled) < full
+        });
+        self.sweep_at = MOST_DEVICES.max(self.devices.len().saturating_mul(2));
     }
 }
 
@@ -182,13 +210,12 @@ const BURST_SECONDS: f64 = 4.0;
 /// A device with fewer flows than this may use the reserve.
 const FEW: u32 = 8;
 const RESERVED_PART: u32 = 10;
-/// Devices whose counts are kept; beyond, those without flows are forgotten.
+/// Devices that are counted before those that take nothing are forgotten.
 const MOST_DEVICES: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::time::Duration;
 
     use super::*;
 
@@ -257,5 +284,32 @@ mod tests {
         let modest: Vec<_> = (0..5).map(|_| limits.admit(device(2), now)).collect();
         assert!(modest.iter().all(Result::is_ok), "another device gets in");
         assert!(detail(limits.admit(device(3), now)).contains("limit of flows = 50"));
+    }
+
+    #[test]
+    fn many_devices_cost_no_more_than_few_and_the_silent_ones_are_forgotten() {
+        let settings = Settings { new_flows: 1 << 20, hellos: 1 << 20, ..Settings::default() };
+        let limits = Limits::new(settings, 1 << 20);
+        let now = Instant::now();
+        let address = |number: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + number));
+        let most = u32::try_from(MOST_DEVICES).expect("a small number");
+        let mut live: Vec<_> =
+            (0..most).map(|number| limits.admit(address(number), now).expect("room")).collect();
+        // All are busy: the one that finds that out is the only one that looks at all of them.
+        live.push(limits.admit(address(most), now).expect("room"));
+        assert_eq!(limits.inner().sweep_at, 2 * MOST_DEVICES);
+        live.truncate(10);
+        for number in most + 1..2 * most {
+            drop(limits.admit(address(number), now).expect("room"));
+        }
+        // None may come back for more before its tokens have.
+        drop(limits.admit(address(2 * most), now).expect("room"));
+        assert_eq!(limits.devices(), 2 * MOST_DEVICES + 1);
+        let later = now + Duration::from_secs(4);
+        for number in 0..=2 * most {
+            drop(limits.admit(address(3 * most + number), later).expect("room"));
+        }
+        let left = limits.inner().devices.values().filter(|taken| taken.filled == now).count();
+        assert_eq!(left, 10, "only those with flows are left of the first");
     }
 }

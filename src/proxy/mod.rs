@@ -5,18 +5,26 @@
 //! `Endpoint`, a relay needs a `Dialed`.
 
 mod dial;
+mod dials;
 mod fingerprints;
 mod flow;
+mod generations;
 mod handshake;
+mod ja4_cache;
 mod limits;
+mod returns;
 mod stats;
 mod thread;
 mod tracker;
 
+pub use dials::{Dials, DialsStatus};
 pub use fingerprints::Fingerprints;
+pub use ja4_cache::Ja4Cache;
 pub use limits::Limits;
+pub use returns::{Origin, Returns};
 pub use stats::{Stats, Totals};
-pub use thread::{Command, DataThread, ThreadOptions};
+pub use thread::{Command, DataThread, ThreadLink, ThreadOptions, ThreadReport};
+pub use tracker::FlowStates;
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};

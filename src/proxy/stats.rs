@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::reason::Reason;
+use crate::relay::FlowBytes;
 
 /// One data thread's counts.
 #[derive(Debug)]
@@ -12,7 +13,8 @@ pub struct Stats {
     denied: Vec<AtomicU64>,
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
-    bytes_spliced: AtomicU64,
+    bytes_up_spliced: AtomicU64,
+    bytes_down_spliced: AtomicU64,
 }
 
 /// The counts of all threads together.
@@ -32,6 +34,10 @@ pub struct Totals {
     pub bytes_down: u64,
     /// Of both, how many bytes did not pass user space.
     pub bytes_spliced: u64,
+    /// Of these, those from devices to endpoints.
+    pub bytes_up_spliced: u64,
+    /// And those from endpoints to devices.
+    pub bytes_down_spliced: u64,
 }
 
 impl Default for Stats {
@@ -43,7 +49,8 @@ impl Default for Stats {
             denied: Reason::ALL.iter().map(|_| zero()).collect(),
             bytes_up: zero(),
             bytes_down: zero(),
-            bytes_spliced: zero(),
+            bytes_up_spliced: zero(),
+            bytes_down_spliced: zero(),
         }
     }
 }
@@ -66,10 +73,16 @@ impl Stats {
         }
     }
 
-    pub(super) fn moved(&self, up: u64, down: u64, spliced: u64) {
-        self.bytes_up.fetch_add(up, Ordering::Relaxed);
-        self.bytes_down.fetch_add(down, Ordering::Relaxed);
-        self.bytes_spliced.fetch_add(spliced, Ordering::Relaxed);
+    /// Counts the bytes of a flow that has ended.
+    pub(super) fn moved(&self, FlowBytes { up, down }: &FlowBytes) {
+        for (all, spliced, moved) in [
+            (&self.bytes_up, &self.bytes_up_spliced, up),
+            (&self.bytes_down, &self.bytes_down_spliced, down),
+        ] {
+            let bytes = moved.copied.get().saturating_add(moved.spliced.get());
+            all.fetch_add(bytes, Ordering::Relaxed);
+            spliced.fetch_add(moved.spliced.get(), Ordering::Relaxed);
+        }
     }
 
     /// Flows that live now.
@@ -91,7 +104,10 @@ impl Stats {
         }
         totals.bytes_up += read(&self.bytes_up);
         totals.bytes_down += read(&self.bytes_down);
-        totals.bytes_spliced += read(&self.bytes_spliced);
+        let (up, down) = (read(&self.bytes_up_spliced), read(&self.bytes_down_spliced));
+        totals.bytes_up_spliced += up;
+        totals.bytes_down_spliced += down;
+        totals.bytes_spliced += up + down;
     }
 }
 

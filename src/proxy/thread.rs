@@ -8,21 +8,25 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::dial::DialMemory;
+use super::dials::Dials;
 use super::fingerprints::Fingerprints;
 use super::flow;
+use super::ja4_cache::Ja4Cache;
 use super::limits::Limits;
+use super::returns::{Origin, Returns};
 use super::stats::Stats;
-use super::tracker::{Cut, Tracker};
+use super::tracker::{Cut, FlowStates, Tracker};
 use super::{Rules, RulesInForce};
 use crate::audit::Audit;
 use crate::intercept::{Accepting, Listeners};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::Netlink;
-use crate::relay::{Engine, RelayPool};
+use crate::net::pulse::Pulses;
+use crate::relay::{Engine, RelayCounters, RelayPool};
 
 /// How a data thread is set up.
 #[derive(Clone, Debug)]
@@ -39,8 +43,12 @@ pub struct ThreadOptions {
     pub pipes: usize,
     /// How much devices may take.
     pub limits: Arc<Limits>,
+    /// Who may dial, and when.
+    pub dials: Arc<Dials>,
     /// How devices say hello.
     pub fingerprints: Arc<Fingerprints>,
+    /// Which devices come back.
+    pub returns: Arc<Returns>,
 }
 
 /// What a thread is told.
@@ -50,6 +58,48 @@ pub enum Command {
     Recheck(Arc<Rules>),
     /// Accept nothing more, and end when the flows have, or at the latest after this time.
     Drain(Duration),
+    /// This device has opened another flow to this name.
+    DeviceReturned(Origin),
+    /// Say how it is.
+    Report(oneshot::Sender<ThreadReport>),
+}
+
+/// What a data thread says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct ThreadReport {
+    /// What its relays have done.
+    pub relay: RelayCounters,
+    /// How its flows are.
+    pub flows: FlowStates,
+}
+
+impl ThreadReport {
+    /// Adds another thread's.
+    pub fn add(&mut self, other: &Self) {
+        self.relay.add(&other.relay);
+        self.flows.add(&other.flows);
+    }
+}
+
+/// A way to ask a data thread, for whoever does not own it.
+#[derive(Clone, Debug)]
+pub struct ThreadLink {
+    commands: mpsc::UnboundedSender<Command>,
+    stats: Arc<Stats>,
+}
+
+impl ThreadLink {
+    /// Its counts.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// How it is now; `None` when it has ended, or is stuck.
+    pub async fn report(&self) -> Option<ThreadReport> {
+        let (answer, waits) = oneshot::channel();
+        self.commands.send(Command::Report(answer)).ok()?;
+        tokio::time::timeout(REPORT_PATIENCE, waits).await.ok()?.ok()
+    }
 }
 
 /// A running data thread.
@@ -75,7 +125,11 @@ pub(super) struct Shared {
     pub(super) scratch: RefCell<Vec<u8>>,
     pub(super) turn: Cell<usize>,
     pub(super) limits: Arc<Limits>,
+    pub(super) dials: Arc<Dials>,
     pub(super) fingerprints: Arc<Fingerprints>,
+    pub(super) ja4: RefCell<Ja4Cache>,
+    /// `None` where the kernel has no socket diagnosis: keepalive alone then finds silent devices.
+    pub(super) pulses: Option<Pulses>,
 }
 
 impl DataThread {
@@ -103,6 +157,16 @@ impl DataThread {
     /// Its counts.
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
+    }
+
+    /// A way to ask it.
+    pub fn link(&self) -> ThreadLink {
+        ThreadLink { commands: self.commands.clone(), stats: Arc::clone(&self.stats) }
+    }
+
+    /// Whether it works no more, though nobody has told it to end.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Tells the thread something; a thread that has ended hears nothing.
@@ -142,24 +206,31 @@ async fn run(
         netlink: Netlink::open().ok(),
         pool: RelayPool::new(options.engine, options.pipes),
         stats,
-        tracker: Rc::new(Tracker::default()),
+        tracker: Tracker::new(options.returns),
         memory: DialMemory::default(),
         scratch: RefCell::new(vec![0; SCRATCH]),
         turn: Cell::new(0),
         limits: options.limits,
+        dials: options.dials,
         fingerprints: options.fingerprints,
+        ja4: RefCell::default(),
+        pulses: Pulses::open().ok(),
     });
     let patience = loop {
         tokio::select! {
             command = inbox.recv() => match command {
                 Some(Command::Recheck(rules)) => recheck(&shared, &rules),
+                Some(Command::Report(answer)) => report(&shared, answer),
+                Some(Command::DeviceReturned(origin)) => shared.tracker.device_returned(origin),
                 Some(Command::Drain(patience)) => break patience,
                 None => break Duration::ZERO,
             },
             () = accept(&shared, &accepting) => {}
         }
     };
-    drop(accepting);
+    for intercepted in accepting.close() {
+        flow::turn_away(&shared, intercepted);
+    }
     drain(&shared, patience, &mut inbox).await;
     Ok(())
 }
@@ -175,6 +246,14 @@ async fn accept(shared: &Rc<Shared>, accepting: &Accepting) {
             }
         }
     }
+}
+
+fn report(shared: &Shared, answer: oneshot::Sender<ThreadReport>) {
+    let mut report = ThreadReport { relay: shared.pool.counters(), ..ThreadReport::default() };
+    shared.tracker.count(&mut report.flows);
+    report.flows.half_closed = report.relay.half_closed;
+    // Who asked may not want to know any more.
+    let _ = answer.send(report);
 }
 
 fn recheck(shared: &Shared, rules: &Rules) {
@@ -194,6 +273,8 @@ async fn drain(shared: &Shared, patience: Duration, inbox: &mut mpsc::UnboundedR
             // A second request is an order to hurry.
             command = inbox.recv() => match command {
                 Some(Command::Recheck(rules)) => recheck(shared, &rules),
+                Some(Command::Report(answer)) => report(shared, answer),
+                Some(Command::DeviceReturned(_)) => {}
                 Some(Command::Drain(_)) | None => break,
             },
         }
@@ -203,4 +284,6 @@ async fn drain(shared: &Shared, patience: Duration, inbox: &mut mpsc::UnboundedR
 }
 
 const SCRATCH: usize = 16 * 1024;
+/// A thread that is busy for longer serves no device either.
+const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -92,8 +92,11 @@ impl<'a> Relay<'a> {
         match halt {
             Halt::SourceFailed => self.died(source),
             Halt::SinkFailed => self.died(source.other()),
-            _ if matches!(self.half(source).stage(), Stage::Ending | Stage::Ended) => {
-                self.first_fin.get_or_insert(source);
+            _ if self.first_fin.is_none()
+                && matches!(self.half(source).stage(), Stage::Ending | Stage::Ended) =>
+            {
+                self.first_fin = Some(source);
+                self.pool.half_closed();
             }
             _ => {}
         }
@@ -203,6 +206,9 @@ impl Future for Relay<'_> {
 
 impl Drop for Relay<'_> {
     fn drop(&mut self) {
+        if self.first_fin.is_some() {
+            self.pool.half_closed_no_more();
+        }
         self.up.discard(self.pool);
         self.down.discard(self.pool);
     }

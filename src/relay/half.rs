@@ -6,11 +6,12 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use super::pipe::Pipe;
 use super::pool::{RelayPool, add, bump};
-use super::socket::{Way, attempt, finish, ready_for, receive, send};
+use super::socket::{Way, attempt, finish, ready_for, receive, send, sent};
 use super::{Attention, DirectionBytes, Engine, Onlooker};
 
 /// One direction of a flow.
@@ -114,6 +115,11 @@ impl Half {
             match self.stage {
                 Stage::Ended => return Halt::Ended,
                 Stage::Ending => {
+                    // Behind a FIN nobody can tell any more whether bytes are unsent, and a reset
+                    // that followed would destroy them.
+                    if sent(cx, leg.sink).is_pending() {
+                        return Halt::Blocked;
+                    }
                     self.stage = Stage::Ended;
                     return finish(leg.sink).map_or(Halt::SinkFailed, |()| Halt::Ended);
                 }
@@ -171,7 +177,7 @@ impl Half {
                     add(&leg.bytes.spliced, size);
                     add(&leg.pool.count.spliced, size);
                 }
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.refuse(leg.pool),
+                Err(error) if is_no_splicing(&error) => self.refuse(leg.pool),
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -204,7 +210,7 @@ impl Half {
                 self.judge(size, leg.pool);
                 Filled::Some
             }
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(error) if is_no_splicing(&error) => {
                 self.refuse(leg.pool);
                 Filled::Some
             }
@@ -258,7 +264,7 @@ impl Half {
         };
     }
 
-    /// The kernel does not splice this direction (kernel TLS, say): copy to its end.
+    /// The kernel does not splice this direction: copy to its end.
     fn refuse(&mut self, pool: &RelayPool) {
         bump(&pool.count.refused);
         self.mode = Mode::Refused;
@@ -347,6 +353,12 @@ fn splice_out(pipe: &mut Pipe, leg: Leg<'_>) -> io::Result<usize> {
     #[cfg(test)]
     super::tests::Fault::SpliceOut.strike(leg.pool)?;
     pipe.empty(leg.sink)
+}
+
+/// Whether an error is about splicing and not about the socket: of its kind (kernel TLS, say), or for
+/// want of kernel memory. Copying needs less of it, and fails by itself if even that is not there.
+fn is_no_splicing(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::NOBUFS | Errno::NOMEM))
 }
 
 fn count_copied(leg: Leg<'_>, size: usize) {

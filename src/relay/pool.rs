@@ -21,12 +21,14 @@ pub struct RelayPool {
     /// How many more requests are refused before the kernel is asked for a pipe again.
     refusals_left: Cell<u32>,
     #[cfg(test)]
-    pub(super) fault: Cell<Option<super::tests::Fault>>,
+    pub(super) fault: Cell<Option<(super::tests::Fault, rustix::io::Errno)>>,
 }
 
 /// What the relays of a thread have done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct RelayCounters {
+    /// Flows that have one direction over now.
+    pub half_closed: u64,
     /// Pipes that flows hold now.
     pub pipes_in_use: u64,
     /// Pipes opened since the start.
@@ -45,9 +47,29 @@ pub struct RelayCounters {
     pub spliced: u64,
 }
 
+impl RelayCounters {
+    /// Adds another thread's.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, part) in [
+            (&mut self.half_closed, other.half_closed),
+            (&mut self.pipes_in_use, other.pipes_in_use),
+            (&mut self.pipes_created, other.pipes_created),
+            (&mut self.pipe_fallbacks, other.pipe_fallbacks),
+            (&mut self.promotions, other.promotions),
+            (&mut self.demotions, other.demotions),
+            (&mut self.refused, other.refused),
+            (&mut self.copied, other.copied),
+            (&mut self.spliced, other.spliced),
+        ] {
+            *sum = sum.saturating_add(part);
+        }
+    }
+}
+
 /// The live form of [`RelayCounters`].
 #[derive(Debug, Default)]
 pub(super) struct Counts {
+    pub(super) half_closed: Cell<u64>,
     pub(super) pipes_in_use: Cell<u64>,
     pub(super) pipes_created: Cell<u64>,
     pub(super) pipe_fallbacks: Cell<u64>,
@@ -68,6 +90,7 @@ impl RelayPool {
     pub fn counters(&self) -> RelayCounters {
         let count = &self.count;
         RelayCounters {
+            half_closed: count.half_closed.get(),
             pipes_in_use: count.pipes_in_use.get(),
             pipes_created: count.pipes_created.get(),
             pipe_fallbacks: count.pipe_fallbacks.get(),
@@ -77,6 +100,16 @@ impl RelayPool {
             copied: count.copied.get(),
             spliced: count.spliced.get(),
         }
+    }
+
+    /// Another flow has its first direction over, until [`Self::half_closed_no_more`].
+    pub(super) fn half_closed(&self) {
+        bump(&self.count.half_closed);
+    }
+
+    pub(super) fn half_closed_no_more(&self) {
+        let count = &self.count.half_closed;
+        count.set(count.get().saturating_sub(1));
     }
 
     pub(super) fn with_pipe_bytes(engine: Engine, pipes: usize, pipe_bytes: usize) -> Self {

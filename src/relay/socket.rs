@@ -79,7 +79,8 @@ pub(super) fn reset_on_close(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
-/// Waits until everything that was written has left the socket, or cannot any more.
+/// Waits until everything that was written has left the socket, or cannot any more. Of no use after
+/// [`finish`]: a socket that has been shut down is always writable.
 ///
 /// A reset throws away what still waits in the send buffer, so that must go out before. A low-water
 /// mark of one byte (`TCP_NOTSENT_LOWAT`, tcp(7)) makes "writable" mean "nothing unsent".

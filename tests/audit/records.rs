@@ -195,6 +195,7 @@ fn every_end_has_its_row() {
         (FlowEnd::Drained, "drained", [2, 1, 1, 1, 1], "ShADd"),
         (FlowEnd::ResetByDevice, "reset_by_device", [3, 2, 1, 1, 1], "ShADdR"),
         (FlowEnd::ResetByEndpoint, "reset_by_endpoint", [3, 2, 1, 1, 1], "ShADdr"),
+        (FlowEnd::DeviceReturned, "device_returned", [3, 2, 1, 1, 1], "ShADd"),
         (FlowEnd::PolicyWithdrawn, "policy_withdrawn", [3, 2, 2, 24, 2], "ShADd"),
         (FlowEnd::InternalError, "internal_error", [3, 2, 1, 1, 3], "ShADd"),
     ];
@@ -216,7 +217,7 @@ fn every_end_has_its_row() {
 fn a_refusal_explains_itself() {
     let records = left_by(|audit| {
         let mut flow = audit.reserve().unwrap().begin(device(), dialled());
-        flow.set_hello(Some(&"telemetry.vendor.example".parse().unwrap()), &hello());
+        flow.set_hello(Some(&"telemetry.vendor.example".parse().unwrap()), &hello(), hello().ja4());
         flow.set_rule(rule());
         let remedy = Some("Ask the vendor for a private name.");
         flow.refuse(Reason::NameNotAllowed, Some("no \"quotes\"\nhere"), remedy, Some(112));
@@ -296,17 +297,16 @@ fn what_a_hello_can_say_at_worst_is_bounded() {
         let mut flow = audit.reserve().unwrap().begin(device(), dialled());
         let facts = HelloFacts {
             legacy_version: 0x0305,
-            alpn: vec![Box::from(&[0_u8; 255][..]); 250],
+            alpn: std::iter::repeat_n(&[0_u8; 255][..], 250).collect(),
             notes: vec!["note".to_owned(); 250],
             ..HelloFacts::default()
         };
-        flow.set_hello(None, &facts);
+        flow.set_hello(None, &facts, facts.ja4());
         flow.refuse(Reason::NameMissing, None, None, Some(112));
     });
     assert!(records[0].to_string().len() < 40_000);
     assert_eq!(records[0]["tls"]["version"], "0x0305");
     assert!(records[0]["tls"].get("sni").is_none());
-    assert!(records[0].get("ja4_fingerprint_list").is_none());
 }
 
 #[test]

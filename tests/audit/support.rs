@@ -10,7 +10,7 @@ use sluicegate::audit::{
     self, Audit, AuditOptions, DeviceFacts, DialFacts, DnsFacts, FlowRecord, RuleFacts,
 };
 use sluicegate::config::{InterfaceName, OnFull};
-use sluicegate::hello::HelloFacts;
+use sluicegate::hello::{ClientTraits, HelloFacts};
 
 pub(crate) fn options(directory: &Path, slots: usize) -> AuditOptions {
     AuditOptions {
@@ -45,11 +45,10 @@ pub(crate) fn dialled() -> SocketAddr {
 pub(crate) fn hello() -> HelloFacts {
     HelloFacts {
         legacy_version: 0x0303,
-        versions: vec![0x0304, 0x0303],
-        ciphers: vec![0x1301, 0xc02f],
-        alpn: vec![Box::from(&b"h2"[..]), Box::from(&b"a\n\xff"[..])],
+        versions: [0x0304, 0x0303].into_iter().collect(),
+        alpn: [&b"h2"[..], b"a\n\xff"].into_iter().collect(),
         ech: false,
-        ja4: "t13d1715h2_5b57614c22b0_3d5424432f57".to_owned(),
+        traits: ClientTraits::default(),
         records: 1,
         bytes: 517,
         trailing_bytes: 0,
@@ -90,7 +89,7 @@ pub(crate) fn dial() -> DialFacts {
 pub(crate) fn allowed(audit: &Audit) -> FlowRecord {
     let mut flow = audit.reserve().expect("there is room").begin(device(), dialled());
     let name = "a1b2.iot.eu-central-1.amazonaws.com".parse().expect("a name");
-    flow.set_hello(Some(&name), &hello());
+    flow.set_hello(Some(&name), &hello(), hello().ja4());
     flow.set_identity(Some("press-3".into()), "mac");
     flow.set_rule(rule());
     flow.set_dns(dns());

@@ -6,11 +6,18 @@
     reason = "in a test a panic is a failure, as it should be"
 )]
 
+mod capture;
+mod catalogue;
 #[path = "../support/client_hello.rs"]
 mod client_hello;
 mod hello;
+mod names;
 mod offline;
 mod online;
+mod rows;
+#[path = "../support/rustls_oracle.rs"]
+#[allow(dead_code, reason = "only the name is compared here")]
+mod rustls_oracle;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

@@ -29,7 +29,7 @@ fn known_clients_have_their_known_fingerprint() {
             Progress::Refused(refusal) => *refusal.facts.expect("a well-formed hello"),
             Progress::Incomplete => panic!("{} is incomplete", case.client),
         };
-        assert_eq!(facts.ja4, case.ja4, "{}", case.client);
+        assert_eq!(facts.ja4().as_str(), case.ja4, "{}", case.client);
     }
 }
 

@@ -54,8 +54,8 @@ fn hellos_of_rustls_are_read_alike() {
     let post_quantum = &rustls_hellos()[0];
     assert!(post_quantum.len() > 1_300, "the hello offers X25519MLKEM768");
     let Progress::Hello(hello) = ours(post_quantum) else { panic!("refused") };
-    assert_eq!(hello.facts.versions, [0x0304, 0x0303]);
-    assert!(hello.facts.ja4.starts_with("t13d"), "{}", hello.facts.ja4);
+    assert_eq!(hello.facts.versions[..], [0x0304, 0x0303]);
+    assert!(hello.facts.ja4().as_str().starts_with("t13d"), "{}", hello.facts.ja4());
 
     let address = rustls_hello("10.0.0.1", &[&version::TLS13], &[]);
     let Progress::Refused(refusal) = ours(&address) else { panic!("accepted") };

@@ -19,7 +19,7 @@ fn recorded_hellos_say_what_they_said() {
     for (file, bytes, ja4) in RECORDED {
         let hello = accepted(&recorded(file));
         assert_eq!(hello.name.as_str(), "device.example.com", "{file}");
-        assert_eq!((&*hello.facts.ja4, hello.facts.bytes), (ja4, bytes), "{file}");
+        assert_eq!((hello.facts.ja4().as_str(), hello.facts.bytes), (ja4, bytes), "{file}");
         assert_eq!(hello.facts.trailing_bytes, 0, "{file}");
         assert_eq!(hello.facts.notes, Vec::<String>::new(), "{file}");
     }

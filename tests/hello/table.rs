@@ -1,6 +1,8 @@
 //! What each kind of hello is answered with.
 
-use sluicegate::hello::{Hello, HelloFacts, HelloOptions, HelloReader, Progress, Refusal, Stopped};
+use sluicegate::hello::{
+    ClientTraits, Hello, HelloFacts, HelloOptions, HelloReader, Progress, Refusal, Stopped,
+};
 use sluicegate::name::Underscore;
 use sluicegate::reason::Reason;
 
@@ -20,7 +22,7 @@ fn named(content: Vec<u8>) -> Vec<u8> {
 fn refused_with_facts(bytes: &[u8]) -> (Reason, String) {
     let refusal = refused(bytes);
     let facts = refusal.facts.expect("the hello itself is well-formed");
-    assert!(!facts.ja4.is_empty());
+    assert_ne!(facts.traits, ClientTraits::default());
     assert_eq!((facts.records, facts.bytes), (1, bytes.len()));
     (refusal.reason, refusal.detail)
 }
@@ -39,18 +41,17 @@ fn a_tls13_hello_is_read_with_its_facts() {
     assert_eq!(name.as_str(), NAME);
     let expected = HelloFacts {
         legacy_version: 0x0303,
-        versions: vec![0x0304, 0x0303],
-        ciphers: vec![0x1301, 0x1302, 0xc02f],
-        alpn: vec![Box::from(&b"x-amzn-mqtt-ca"[..]), Box::from(&b"http/1.1"[..])],
+        versions: [0x0304, 0x0303].into_iter().collect(),
+        alpn: [&b"x-amzn-mqtt-ca"[..], b"http/1.1"].into_iter().collect(),
         ech: false,
-        ja4: facts.ja4.clone(),
+        traits: facts.traits.clone(),
         records: 1,
         bytes: bytes.len(),
         trailing_bytes: 0,
         notes: Vec::new(),
     };
     assert_eq!(facts, expected);
-    assert!(facts.ja4.starts_with("t13d0306xa_"), "{}", facts.ja4);
+    assert!(facts.ja4().as_str().starts_with("t13d0306xa_"), "{}", facts.ja4());
     assert_eq!(facts.highest_version(), 0x0304);
 }
 
@@ -348,7 +349,7 @@ fn a_second_message_in_the_record_of_the_hello_is_malformed() {
     let refusal = refused(&bytes);
     assert_eq!(refusal.reason, Reason::HelloMalformed);
     assert!(refusal.detail.contains("7 bytes follow"), "{}", refusal.detail);
-    assert_eq!(refusal.facts.unwrap().versions, [0x0304, 0x0303]);
+    assert_eq!(refusal.facts.unwrap().versions[..], [0x0304, 0x0303]);
     // The same before the message has arrived: its record announces it.
     assert_eq!(refused(&bytes[..bytes.len() - 7]).reason, Reason::HelloMalformed);
 }

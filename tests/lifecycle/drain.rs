@@ -4,11 +4,12 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use sluicegate::lab::device::{Call, Failure, tls_connect};
+use sluicegate::lab::device::{Call, Failure, tcp_connect, tls_connect};
 use sluicegate::lab::inside;
 use sluicegate::lab::party::Work;
 use sluicegate::lab::services::IOT_DATA;
 use sluicegate::lab::{Daemon, Lab};
+use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
 
 use super::gate::*;
@@ -68,6 +69,41 @@ fn a_flow_in_progress_may_end_before_the_gate_does() {
         let allowed = records.iter().filter(|record| record["activity_id"] == 1).count();
         assert_eq!(allowed, 1);
         assert_eq!(lab.leaked_packets().unwrap(), 0);
+    });
+}
+
+#[test]
+fn what_the_kernel_has_accepted_at_the_end_is_refused_on_record() {
+    inside::test("drain::what_the_kernel_has_accepted_at_the_end_is_refused_on_record", || {
+        let lab = lab();
+        let daemon = start(&lab);
+        // Stopped, it accepts nothing; the kernel does it in its place.
+        daemon.signal(Signal::STOP).unwrap();
+        let waiting = lab.device(0).run(async || {
+            let mut streams = Vec::new();
+            for _ in 0..20 {
+                streams.push(tcp_connect(dialled(IOT, 443), SOON).await.unwrap());
+            }
+            streams
+        });
+        daemon.signal(Signal::TERM).unwrap();
+        daemon.signal(Signal::CONT).unwrap();
+        let ends = lab.device(0).run(async move || {
+            let mut ends = Vec::new();
+            for mut stream in waiting {
+                ends.push(tokio::time::timeout(SOON, stream.read(&mut [0; 64])).await);
+            }
+            ends
+        });
+        assert!(ends.iter().all(Result::is_ok), "told at once: {ends:?}");
+        assert_gone(&lab, &daemon);
+        let records = assert_log(&lab);
+        // A thread that woke before it was told to drain took some on, to wait for their hello.
+        let refused = records.iter().filter(|record| record["activity_id"] == 5);
+        let codes: Vec<_> = refused.map(|record| record["status_code"].as_str().unwrap()).collect();
+        assert_eq!(codes.len(), 20, "{codes:?}");
+        let right = ["shutting_down", "hello_timeout"];
+        assert!(codes.iter().all(|code| right.contains(code)), "{codes:?}");
     });
 }
 

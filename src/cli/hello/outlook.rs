@@ -54,11 +54,11 @@ const NO_NAME: &str = "Without a server name (SNI) no endpoint can be chosen: AW
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hello::{Hello, HelloFacts};
+    use crate::hello::{ClientTraits, Hello, HelloFacts};
 
     fn outlook(name: &str, version: u16) -> Outlook {
-        let facts =
-            HelloFacts { legacy_version: version, ciphers: vec![0xc02f], ..HelloFacts::default() };
+        let traits = ClientTraits::offering(&[0xc02f]);
+        let facts = HelloFacts { legacy_version: version, traits, ..HelloFacts::default() };
         let answer = Ok(Hello { name: name.parse().expect("a name"), facts });
         of(&Found { answer, between: None, remarks: Vec::new() })
     }

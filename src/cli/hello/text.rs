@@ -57,7 +57,7 @@ fn facts(out: &mut String, facts: &HelloFacts) {
     line(out, "versions", &versions.join(", "));
     let alpn: Vec<_> = facts.alpn.iter().map(|name| name.escape_ascii().to_string()).collect();
     line(out, "ALPN", if alpn.is_empty() { "none".to_owned() } else { alpn.join(", ") }.as_str());
-    line(out, "JA4", &facts.ja4);
+    line(out, "JA4", facts.ja4().as_str());
     if facts.ech {
         line(out, "ECH", "encrypted_client_hello is present; the name above is the outer one");
     }

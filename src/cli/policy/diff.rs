@@ -137,7 +137,7 @@ impl Changes {
         let asking = Asking { address: flow.device.address, mac: flow.device.mac };
         let (now, rule, remedy) = match policy.judge(asking, &name, flow.port).outcome {
             Ok(grant) => (Said::Allow, grant.rule().to_string(), None),
-            Err(denial) => (Said::Deny(denial.reason), denial.rule.to_string(), denial.remedy),
+            Err(denial) => (Said::Deny(denial.reason), denial.rule().to_string(), denial.remedy()),
         };
         if was.word() == now.word() {
             return;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::seen::SeenName;
 use crate::config::{Service, Site};
 use crate::name::ServerName;
-use crate::policy::Policy;
 use crate::policy::catalogue::{self, Classified, Kind};
+use crate::policy::{Denial, Policy};
 use crate::reason::Reason;
 
 /// Whether a name can be reached privately.
@@ -86,7 +86,7 @@ impl Places {
         };
         let known = catalogue::classify(name);
         let general = known.as_ref().and_then(|known| known.remedy).map(str::to_owned);
-        let remedy = denial.as_ref().and_then(|denial| denial.remedy.clone()).or(general);
+        let remedy = denial.as_ref().and_then(Denial::remedy).or(general);
         let kind = known.as_ref().map(|known| known.kind);
         match (known, kind) {
             (Some(known), Some(Kind::Private(service))) => {

@@ -94,6 +94,8 @@ impl Draft {
         let hosts = read_hosts(&mut table, report);
         let ports = read_ports(&mut table, context);
         let networks = read_networks(&mut table, context);
+        let pace =
+            table.optional("connects-per-second").and_then(|value| value.count(1, FASTEST_PACE));
         let mut endpoint = EndpointConfig {
             id: Arc::clone(&id),
             service,
@@ -104,6 +106,7 @@ impl Draft {
             path_style: false,
             any_bucket: false,
             accounts: Vec::new(),
+            connects_per_second: pace.map(|pace| pace.value),
         };
         read_s3(&mut table, &mut endpoint, report);
         read_ecr(&mut table, &mut endpoint, context);
@@ -287,3 +290,5 @@ fn none() -> List<ServerName> {
 }
 
 const HTTPS: u16 = 443;
+/// Faster than any endpoint is; catches a slip of the finger.
+const FASTEST_PACE: u32 = 1_000_000;

@@ -98,6 +98,7 @@ impl Draft {
             ("device-new-flows", &mut self.limits.device_new_flows),
             ("hellos", &mut self.limits.hellos),
             ("device-hellos", &mut self.limits.device_hellos),
+            ("endpoint-dials", &mut self.limits.endpoint_dials),
         ] {
             if let Some(value) = table.optional(key).and_then(|value| value.count(1, MOST_FLOWS)) {
                 *limit = value.value;

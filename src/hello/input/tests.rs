@@ -117,7 +117,7 @@ fn named(bytes: &[u8]) -> (Format, Found) {
     let (format, found) = one(bytes);
     let hello = found.answer.as_ref().unwrap_or_else(|refusal| panic!("{refusal:?}"));
     assert_eq!(hello.name.as_str(), NAME);
-    assert_eq!(hello.facts.ciphers, [0xc02f]);
+    assert_eq!(hello.facts.traits.ciphers(), [0xc02f]);
     (format, found)
 }
 

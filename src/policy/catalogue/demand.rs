@@ -57,10 +57,11 @@ fn wrong_version(title: &str, accepted: &[u16], hello: &HelloFacts) -> Option<St
 fn wrong_suites(title: &str, accepted: &[u16], hello: &HelloFacts) -> Option<String> {
     let tls13 = accepted.contains(&TLS13) && offers(hello, TLS13);
     let usable = |suite: &u16| ACCEPTED_12.contains(suite) || tls13 && ACCEPTED_13.contains(suite);
-    if hello.ciphers.is_empty() || hello.ciphers.iter().any(usable) {
+    let offered = hello.traits.ciphers();
+    if offered.is_empty() || offered.iter().any(usable) {
         return None;
     }
-    let real = || hello.ciphers.iter().filter(|suite| !SIGNALS.contains(suite));
+    let real = || offered.iter().filter(|suite| !SIGNALS.contains(suite));
     let what = if real().next().is_none() {
         "no cipher suite"
     } else if real().all(|suite| TRIPLE_DES.contains(suite)) {
@@ -111,6 +112,7 @@ const SIGNALS: [u16; 2] = [0x00ff, 0x5600];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hello::ClientTraits;
     use crate::name::ServerName;
     use crate::policy::catalogue::classify;
 
@@ -120,8 +122,9 @@ mod tests {
     const LAYERS: &str = "prod-eu-central-1-starport-layer-bucket.s3.eu-central-1.amazonaws.com";
 
     fn hello(legacy: u16, versions: &[u16], ciphers: &[u16]) -> HelloFacts {
-        let (versions, ciphers) = (versions.into(), ciphers.into());
-        HelloFacts { legacy_version: legacy, versions, ciphers, ..HelloFacts::default() }
+        let versions = versions.iter().copied().collect();
+        let traits = ClientTraits::offering(ciphers);
+        HelloFacts { legacy_version: legacy, versions, traits, ..HelloFacts::default() }
     }
 
     fn against(name: &str, hello: &HelloFacts) -> Vec<Objection> {

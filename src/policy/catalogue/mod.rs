@@ -8,6 +8,7 @@
 //! A classification never allows anything: it only explains a refusal.
 
 mod demand;
+mod index;
 mod partition;
 mod pattern;
 mod public;
@@ -19,7 +20,6 @@ use crate::name::ServerName;
 pub use demand::{Objection, objections};
 pub(crate) use partition::Partition;
 pub(super) use pattern::Blanks;
-use pattern::{Located, Matched};
 pub(super) use services::LAYERS;
 
 /// What the catalogue knows about a name.
@@ -41,8 +41,8 @@ pub struct Classified<'n> {
     pub bucket: Option<&'n str>,
     /// The name of one VPC endpoint (`vpce-…`) rather than of the service.
     pub vpce: bool,
-    /// The VPC endpoint service, for example `com.amazonaws.eu-central-1.iot.data`.
-    pub endpoint_service: Option<String>,
+    /// The VPC endpoint service with `{r}` for the region; empty where there is none.
+    endpoint: &'static str,
     /// The ports the service listens on.
     pub ports: &'static [u16],
     /// The ALPN protocol names its clients offer; informational, never judged: clients of one
@@ -65,33 +65,33 @@ pub enum Kind {
     PublicOnly,
 }
 
-/// Finds the row of a name. Independent of any site.
+impl Classified<'_> {
+    /// The VPC endpoint service, for example `com.amazonaws.eu-central-1.iot.data`.
+    pub fn endpoint_service(&self) -> Option<String> {
+        service_in(self.endpoint, self.region.unwrap_or_default())
+    }
+}
+
+/// Finds the row of a name. Independent of any site. Allocates nothing, but for the very first name.
 pub fn classify(name: &ServerName) -> Option<Classified<'_>> {
-    let name = Located::new(name.as_str());
-    rows().find_map(|row| {
-        let (form, found) = row
-            .forms
-            .iter()
-            .filter_map(|form| Some((form, form.matches(&name)?)))
-            .find(|(_, found)| row.partitions.contains(&found.partition))?;
-        Some(Classified {
-            kind: row.kind(),
-            row: row.key,
-            title: row.title,
-            region: found.region,
-            account: found.account,
-            prefix: found.prefix,
-            bucket: found.bucket,
-            vpce: form.usage == Usage::Vpce,
-            endpoint_service: row.endpoint_service(&found),
-            ports: row.ports,
-            alpn: row.alpn,
-            tls: row.tls,
-            remedy: match row.access {
-                Access::Table(_) => None,
-                Access::OwnEndpoint(remedy) | Access::PublicOnly(remedy) => Some(remedy),
-            },
-        })
+    let index::Found { row, form, matched, .. } = index::find(name.as_str())?;
+    Some(Classified {
+        kind: row.kind(),
+        row: row.key,
+        title: row.title,
+        region: matched.region,
+        account: matched.account,
+        prefix: matched.prefix,
+        bucket: matched.bucket,
+        vpce: form.usage == Usage::Vpce,
+        endpoint: row.template(matched.partition),
+        ports: row.ports,
+        alpn: row.alpn,
+        tls: row.tls,
+        remedy: match row.access {
+            Access::Table(_) => None,
+            Access::OwnEndpoint(remedy) | Access::PublicOnly(remedy) => Some(remedy),
+        },
     })
 }
 
@@ -146,16 +146,19 @@ impl Row {
 
     /// The VPC endpoint service in a region.
     pub(super) fn endpoint_in(&self, partition: Partition, region: &str) -> Option<String> {
-        let template = match (partition, self.endpoint_cn) {
-            (Partition::China, Some(template)) => template,
-            _ => self.endpoint,
-        };
-        (!template.is_empty()).then(|| template.replace("{r}", region))
+        service_in(self.template(partition), region)
     }
 
-    fn endpoint_service(&self, found: &Matched<'_>) -> Option<String> {
-        self.endpoint_in(found.partition, found.region.unwrap_or_default())
+    fn template(&self, partition: Partition) -> &'static str {
+        match (partition, self.endpoint_cn) {
+            (Partition::China, Some(template)) => template,
+            _ => self.endpoint,
+        }
     }
+}
+
+fn service_in(template: &str, region: &str) -> Option<String> {
+    (!template.is_empty()).then(|| template.replace("{r}", region))
 }
 
 /// How a row's names can be reached.

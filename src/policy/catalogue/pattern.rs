@@ -6,20 +6,15 @@
 use super::partition::Domain;
 use super::{Form, Partition};
 
-/// A name, and the AWS domain it lies in: found once, compared with every form.
+/// A name, and the AWS domain it lies in: found once, compared with every form of that domain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Located<'n> {
-    whole: &'n str,
-    within: Option<Within<'n>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Within<'n> {
-    domain: Domain,
+    /// `None` where the name lies in no domain of AWS's.
+    pub(super) domain: Option<Domain>,
     /// One of the partitions with this domain.
     partition: Partition,
     /// The name without the domain.
-    head: &'n str,
+    pub(super) head: &'n str,
 }
 
 impl<'n> Located<'n> {
@@ -30,10 +25,10 @@ impl<'n> Located<'n> {
                 .into_iter()
                 .find_map(|partition| {
                     let head = name.strip_suffix(domain.of(partition)?)?.strip_suffix('.')?;
-                    Some(Within { domain: *domain, partition, head })
+                    Some(Self { domain: Some(*domain), partition, head })
                 })
         });
-        Self { whole: name, within }
+        within.unwrap_or(Self { domain: None, partition: Partition::Commercial, head: name })
     }
 }
 
@@ -57,18 +52,11 @@ pub(in crate::policy) struct Blanks<'a> {
 }
 
 impl Form {
-    /// Matches a canonical name.
-    pub(super) fn matches<'n>(&self, name: &Located<'n>) -> Option<Matched<'n>> {
-        let (pattern, domain) = self.split();
-        let (head, partition) = match (domain, name.within) {
-            (None, _) => (name.whole, Partition::Commercial),
-            (Some(domain), Some(within)) if within.domain == domain => {
-                (within.head, within.partition)
-            }
-            _ => return None,
-        };
+    /// Matches a name that lies in the form's domain. `pattern` is the form without its domain.
+    pub(super) fn matches<'n>(&self, pattern: &str, name: &Located<'n>) -> Option<Matched<'n>> {
+        let partition = name.partition;
         let empty = Matched { partition, region: None, account: None, prefix: None, bucket: None };
-        let matched = match_labels(pattern, head, empty)?;
+        let matched = match_labels(pattern, name.head, empty)?;
         self.regions.hold(matched.region).then_some(matched)
     }
 
@@ -89,7 +77,7 @@ impl Form {
     }
 
     /// The form without its domain, and which domain that is.
-    fn split(&self) -> (&'static str, Option<Domain>) {
+    pub(super) fn split(&self) -> (&'static str, Option<Domain>) {
         let domain = |head, domain| (head, Some(domain));
         match self.pattern.rsplit_once('.') {
             Some((head, "{main}")) => domain(head, Domain::Main),
@@ -124,7 +112,8 @@ fn match_labels<'n>(
     }
 }
 
-fn split_last(text: &str) -> (Option<&str>, &str) {
+/// The last label, and what stands before it.
+pub(super) fn split_last(text: &str) -> (Option<&str>, &str) {
     text.rsplit_once('.').map_or((None, text), |(rest, last)| (Some(rest), last))
 }
 

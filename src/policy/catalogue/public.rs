@@ -126,6 +126,14 @@ pub(super) const PUBLIC_ONLY: &[Row] = &[
         ],
     ),
     public(
+        "iot-data-fips",
+        "AWS IoT data or credentials, FIPS name",
+        "AWS IoT has no VPC endpoint for these FIPS names: switch FIPS endpoints off in the client \
+         (`AWS_USE_FIPS_ENDPOINT=false`) and use the account's own name (`aws iot \
+         describe-endpoint`).",
+        &[seen("{any}.iot-fips.{r}.{main}")],
+    ),
+    public(
         "fips",
         "AWS, FIPS name",
         "Switch FIPS endpoints off in the client (`AWS_USE_FIPS_ENDPOINT=false`) and use the plain \
@@ -252,6 +260,26 @@ pub(super) const LEGACY: &[Row] = &[
         "AWS IoT data, mistyped",
         "In cn-north-1 the name has a dot before `ats`: `<prefix>.ats.iot.cn-north-1…`.",
         &[Form { regions: Regions::Only("cn-north-1"), ..seen("{prefix}-ats.iot.{r}.{main}") }],
+    ),
+    public(
+        "iot-not-beijing",
+        "AWS IoT data, mistyped",
+        "Only in cn-north-1 the name has a dot before `ats`; elsewhere it is \
+         `<prefix>-ats.iot.<region>…`.",
+        &[Form { regions: Regions::Except("cn-north-1"), ..seen("{prefix}.ats.iot.{r}.{main}") }],
+    ),
+    public(
+        "iot-sample-data",
+        "AWS IoT data, a name that only samples have",
+        "AWS's own samples are wrong here: the name is `<prefix>-ats.iot.<region>…`, without \
+         `data` (`aws iot describe-endpoint --endpoint-type iot:Data-ATS`).",
+        &[seen("{prefix}.data.iot.{r}.{main}")],
+    ),
+    public(
+        "iot-sample-api",
+        "AWS IoT control plane, a name that only samples have",
+        "AWS's own samples are wrong here: the name is `iot.<region>…`, without a prefix.",
+        &[seen("{prefix}.api.iot.{r}.{main}")],
     ),
     public(
         "iot-legacy",

@@ -223,6 +223,9 @@ const PUBLIC: &[(&str, &str, &str)] = &[
     ("data-ats.iot.eu-central-1.api.aws", "iot-generic", "describe-endpoint"),
     ("a1b2c3.iot.eu-central-1.amazonaws.com", "iot-legacy", "Data-ATS"),
     ("a1b2c3-ats.iot.cn-north-1.amazonaws.com.cn", "iot-beijing", "dot"),
+    ("a1b2c3.ats.iot.cn-northwest-1.amazonaws.com.cn", "iot-not-beijing", "-ats.iot"),
+    ("a1b2c3-ats.data.iot.eu-central-1.amazonaws.com", "iot-sample-data", "-ats.iot"),
+    ("a1b2c3.api.iot.eu-central-1.amazonaws.com", "iot-sample-api", "`iot.<region>…`"),
     ("a1b2c3.jobs.iot.eu-central-1.amazonaws.com", "iot-jobs", "MQTT"),
     ("data.jobs.iot.eu-central-1.amazonaws.com", "iot-jobs", "MQTT"),
     ("api.fleethub.iot.eu-central-1.amazonaws.com", "iot-fleethub", "browsers"),
@@ -236,8 +239,8 @@ const PUBLIC: &[(&str, &str, &str)] = &[
         "iot-vpce",
         "describe-endpoint",
     ),
-    ("data.iot-fips.us-east-1.amazonaws.com", "fips", "FIPS"),
-    ("data.credentials.iot-fips.us-east-1.amazonaws.com", "fips", "FIPS"),
+    ("data.iot-fips.us-east-1.amazonaws.com", "iot-data-fips", "describe-endpoint"),
+    ("data.credentials.iot-fips.us-east-1.amazonaws.com", "iot-data-fips", "describe-endpoint"),
     ("logs-fips.us-east-1.amazonaws.com", "fips", "FIPS"),
     ("greengrass-fips.us-east-1.amazonaws.com", "fips", "FIPS"),
     ("secretsmanager-fips.us-east-1.amazonaws.com", "fips", "FIPS"),
@@ -313,7 +316,7 @@ fn private_names_have_service_region_and_endpoint_service() {
         let known = classify(&host).expect(text);
         assert_eq!(known.kind, Kind::Private(*service), "{text}");
         assert_eq!(known.region, Some(*region), "{text}");
-        assert_eq!(known.endpoint_service.as_deref(), Some(*endpoint), "{text}");
+        assert_eq!(known.endpoint_service().as_deref(), Some(*endpoint), "{text}");
         assert_eq!(known.remedy, None, "{text}");
         let ports: &[u16] = if *service == IotData { &[443, 8443, 8883] } else { &[443] };
         assert_eq!(known.ports, ports, "{text}");
@@ -327,7 +330,7 @@ fn public_names_have_a_remedy_of_their_own() {
         let known = classify(&host).expect(text);
         assert_eq!((known.kind, known.row), (Kind::PublicOnly, *row), "{text}");
         assert!(known.remedy.expect(text).contains(word), "{text}");
-        assert_eq!(known.endpoint_service, None, "{text}");
+        assert_eq!(known.endpoint_service(), None, "{text}");
     }
 }
 
@@ -337,7 +340,7 @@ fn names_with_an_endpoint_of_their_own_name_it() {
         let host = name(text);
         let known = classify(&host).expect(text);
         assert_eq!(known.kind, Kind::OwnEndpoint, "{text}");
-        assert_eq!(known.endpoint_service.as_deref(), Some(*endpoint), "{text}");
+        assert_eq!(known.endpoint_service().as_deref(), Some(*endpoint), "{text}");
         assert!(known.remedy.expect(text).contains("`hosts`"), "{text}");
     }
 }

@@ -26,7 +26,7 @@ fn refused(site: &Site, address: &str, mac: &str, word: &str) -> Denial {
     assert_eq!(verdict.identity, Identity { name: None, by: "none" }, "{address} {mac}");
     let denial = verdict.outcome.expect_err(address);
     assert_eq!(denial.reason, Reason::DeviceNotAllowed);
-    assert!(denial.remedy.as_deref().expect(address).contains(word), "{denial:?}");
+    assert!(denial.remedy().expect(address).contains(word), "{denial:?}");
     denial
 }
 
@@ -64,7 +64,7 @@ fn half_of_an_entry_is_refused() {
     ]);
     is(&site, "10.10.3.7", MAC_A, "press-3", "mac");
     let denial = refused(&site, "10.10.3.8", MAC_A, "asked from 10.10.3.8");
-    assert_eq!(&*denial.rule, "device press-3");
+    assert_eq!(&*denial.rule(), "device press-3");
     refused(&site, "10.10.3.7", "00:1b:1b:00:00:0c", "MAC 00:1b:1b:00:00:0c asked");
     refused(&site, "10.10.3.7", MAC_B, "stolen address");
     refused(&site, "10.10.3.7", "", "is not known");
@@ -122,7 +122,7 @@ fn addresses_outside_the_device_networks_are_nobody() {
     for (address, mac) in [("192.0.2.1", ""), ("192.0.2.1", MAC_A), ("2001:db8:11::1", "")] {
         let verdict = Policy::compile(&site).judge(asking(address, mac), &name(IOT), 443);
         let denial = verdict.outcome.expect_err(address);
-        assert_eq!((denial.reason, &*denial.rule), (Reason::DeviceUnknown, "devices.networks"));
+        assert_eq!((denial.reason, &*denial.rule()), (Reason::DeviceUnknown, "devices.networks"));
         assert_eq!(verdict.identity.by, "none");
     }
 }

@@ -47,7 +47,7 @@ fn configured_names_are_granted_with_their_endpoint_service() {
 #[test]
 fn a_wrong_port_is_answered_with_the_right_ones() {
     let denial = refuses(&plant(), IOT, 1883, PortNotAllowed, "443, 8443 and 8883");
-    assert_eq!(&*denial.rule, "endpoint iot-data");
+    assert_eq!(&*denial.rule(), "endpoint iot-data");
     refuses(&plant(), CREDENTIALS, 8443, PortNotAllowed, "port 443:");
     refuses(&plant(), "historian.corp.example", 8883, PortNotAllowed, "443 and 8443");
 }
@@ -74,8 +74,8 @@ fn names_of_other_accounts_are_told_from_unlisted_ones() {
     refuses(&site, other, 443, NameOtherAccount, CREDENTIALS);
     let other = "999999999999.dkr.ecr.eu-central-1.amazonaws.com";
     let denial = refuses(&site, other, 443, NameOtherAccount, "\"999999999999\" to `accounts`");
-    assert_eq!(denial.service.as_deref(), Some("com.amazonaws.eu-central-1.ecr.dkr"));
-    assert_eq!(&*denial.rule, "catalogue ecr-dkr");
+    assert_eq!(denial.service().as_deref(), Some("com.amazonaws.eu-central-1.ecr.dkr"));
+    assert_eq!(&*denial.rule(), "catalogue ecr-dkr");
     let other = "ap-999999999999.s3-accesspoint.eu-central-1.amazonaws.com";
     refuses(&site, other, 443, NameOtherAccount, "`hosts` of [endpoint.s3]");
     let own = "ap-123456789012.s3-accesspoint.eu-central-1.amazonaws.com";
@@ -202,7 +202,7 @@ fn names_behind_an_endpoint_of_their_own_are_not_called_public() {
 #[test]
 fn unknown_names_are_refused() {
     let denial = refuses(&plant(), "www.example.com", 443, NameNotAllowed, "[endpoint.*]");
-    assert_eq!((&*denial.rule, denial.service), ("no endpoint", None));
+    assert_eq!((&*denial.rule(), denial.service()), ("no endpoint", None));
 }
 
 #[test]

@@ -27,10 +27,10 @@ fn a_device_may_use_what_its_entry_allows_and_nothing_else() {
     assert_eq!(&**grant.rule(), "device press-3");
     let denial = policy.judge(press, &name(CREDENTIALS), 443).outcome.expect_err("not its own");
     assert_eq!(denial.reason, Reason::DeviceNotAllowed);
-    assert_eq!(&*denial.rule, "device press-3");
-    assert!(denial.remedy.expect("a remedy").contains("\"iot-credentials\" to `allow`"));
-    assert_eq!(denial.endpoint.as_deref(), Some("iot-credentials"));
-    assert_eq!(denial.service.as_deref(), Some("com.amazonaws.eu-central-1.iot.credentials"));
+    assert_eq!(&*denial.rule(), "device press-3");
+    assert!(denial.remedy().expect("a remedy").contains("\"iot-credentials\" to `allow`"));
+    assert_eq!(denial.endpoint().as_deref(), Some("iot-credentials"));
+    assert_eq!(denial.service().as_deref(), Some("com.amazonaws.eu-central-1.iot.credentials"));
     assert_eq!(
         reason(&self::press(), "10.10.3.8", "", IOT, 443),
         Reason::DeviceNotAllowed,

@@ -77,6 +77,7 @@ pub(super) fn table(id: &str, service: Service, hosts: &[&str]) -> EndpointConfi
         path_style: false,
         any_bucket: false,
         accounts: Vec::new(),
+        connects_per_second: None,
     }
 }
 
@@ -127,7 +128,7 @@ pub(super) fn allows(site: &Site, text: &str, port: u16) -> Grant {
 pub(super) fn refuses(site: &Site, text: &str, port: u16, reason: Reason, word: &str) -> Denial {
     let denial = ask(site, text, port).expect_err(text);
     assert_eq!(denial.reason, reason, "{text}: {denial:?}");
-    let remedy = denial.remedy.as_deref().unwrap_or(reason.remedy());
+    let remedy = denial.remedy().unwrap_or_else(|| reason.remedy().to_owned());
     assert!(remedy.contains(word), "{text}: {remedy}");
     assert!(remedy.ends_with('.'), "{text}: {remedy}");
     denial

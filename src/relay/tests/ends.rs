@@ -74,6 +74,31 @@ fn a_reset_waits_for_a_reader_that_is_slow() {
 }
 
 #[test]
+fn a_reset_behind_a_fin_waits_for_a_reader_that_is_slow() {
+    // The whole stream and its FIN are in the relay's send buffer when the reset arrives.
+    for engine in ENGINES {
+        run(async {
+            let (gate, mut peers) = rig(&RelayPool::new(engine, 8));
+            SockRef::from(&peers.endpoint).set_recv_buffer_size(4096).unwrap();
+            let sent = pattern(150_000, 16);
+            let pool = Rc::clone(&gate.pool);
+            let ((end, _), ()) = tokio::join!(gate.run(), async {
+                let moved = || pool.counters().copied + pool.counters().spliced;
+                write_and_finish(&mut peers.device, &sent).await;
+                settle(moved).await;
+                assert_eq!(moved(), 150_000);
+                reset(peers.device);
+                settle(moved).await;
+                let mut got = vec![0; sent.len()];
+                peers.endpoint.read_exact(&mut got).await.unwrap();
+                assert!(got == sent, "{engine:?}");
+            });
+            assert_eq!(end, RelayEnd::ResetByDevice);
+        });
+    }
+}
+
+#[test]
 fn a_reset_is_noticed_while_both_directions_are_blocked() {
     for engine in ENGINES {
         run(async {

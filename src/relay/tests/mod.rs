@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,7 +20,7 @@ mod onlookers;
 mod pipes;
 mod streams;
 
-/// A system call that fails as if the socket could not be spliced.
+/// A system call that fails as it does on sockets that cannot be spliced, or without kernel memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     SpliceIn,
@@ -28,10 +29,10 @@ pub(super) enum Fault {
 
 impl Fault {
     pub(super) fn strike(self, pool: &RelayPool) -> io::Result<()> {
-        if pool.fault.get() == Some(self) {
-            return Err(io::ErrorKind::InvalidInput.into());
+        match pool.fault.get() {
+            Some((fault, error)) if fault == self => Err(error.into()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -105,10 +105,13 @@ fn stalled_flows_exhaust_the_pool_and_others_go_on() {
 
 #[test]
 fn a_socket_that_cannot_be_spliced_is_copied_to_its_end() {
-    for fault in [Fault::SpliceIn, Fault::SpliceOut] {
+    let errors = [Errno::INVAL, Errno::NOBUFS, Errno::NOMEM];
+    for (fault, error) in
+        errors.iter().flat_map(|e| [(Fault::SpliceIn, *e), (Fault::SpliceOut, *e)])
+    {
         run(async {
             let pool = RelayPool::new(Engine::Splice, 8);
-            pool.fault.set(Some(fault));
+            pool.fault.set(Some((fault, error)));
             let bytes = transfer(&pool, 1 << 20).await;
             assert_eq!((bytes.up.copied.get(), bytes.up.spliced.get()), (1 << 20, 0));
             // Once per direction that had bytes or an end to read.
@@ -131,7 +134,7 @@ fn splicing_refused_in_the_middle_loses_nothing() {
                 // The pipe is full and stays so; then the kernel changes its mind.
                 settle(|| pool.counters().spliced).await;
                 assert_eq!(pool.counters().pipes_in_use, 1);
-                pool.fault.set(Some(Fault::SpliceOut));
+                pool.fault.set(Some((Fault::SpliceOut, Errno::INVAL)));
                 let (got, _) = read_all(&mut peers.endpoint).await;
                 assert!(got == sent);
                 peers.endpoint.shutdown().await.unwrap();

@@ -1,0 +1,15 @@
+//! The relay under fire, from outside: thousands of random flows, and a kernel that refuses.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test a panic is a failure, as it should be"
+)]
+
+mod fire;
+mod judge;
+mod peer;
+mod plan;
+mod rules;
+mod sockets;
+mod starved;

@@ -61,7 +61,7 @@ use journal::Journal;
 use keeper::Keeper;
 use keys::{KeyPlace, Keyring};
 use recover::{Opens, Tail};
-use spool::{Segment, Tuning, Writer};
+use spool::{Place, Segment, Tuning, Writer};
 use storage::{Disk, Storage};
 use system::Happened;
 
@@ -207,8 +207,8 @@ impl Audit {
             first.push(Entry { flow: flow.flow, body, part: Part::Extra });
         }
         let chain = format!("{}/{:04}", options.site, found.epoch);
-        let mut writer =
-            Writer::new(shared, storage, tuning, chain, journal, found.head, segment, lock);
+        let place = Place { chain, head: found.head, segment, lock };
+        let mut writer = Writer::new(shared, storage, tuning, journal, place);
         writer.write_first(first);
         Ok(writer)
     }

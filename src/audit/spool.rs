@@ -97,17 +97,27 @@ pub(super) struct Writer<S: Storage> {
     _lock: File,
 }
 
+/// Where the log goes on.
+#[derive(Debug)]
+pub(super) struct Place<F> {
+    /// The chain's id.
+    pub(super) chain: String,
+    pub(super) head: Head,
+    /// A new one is begun where absent.
+    pub(super) segment: Option<Segment<F>>,
+    /// The directory is this process's as long as this is open.
+    pub(super) lock: File,
+}
+
 impl<S: Storage> Writer<S> {
     pub(super) fn new(
         shared: Arc<Shared>,
         storage: S,
         tuning: Tuning,
-        chain: String,
         journal: Journal,
-        head: Head,
-        segment: Option<Segment<S::File>>,
-        lock: File,
+        place: Place<S::File>,
     ) -> Self {
+        let Place { chain, head, segment, lock } = place;
         Self {
             shared,
             storage,

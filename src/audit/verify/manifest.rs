@@ -84,7 +84,11 @@ impl Manifest {
         };
         manifest.present = true;
         let mut reading = Reading { prev: chain::hash(b""), last: None, epoch: 0 };
-        for (line, number) in whole_lines(&content).zip(1..) {
+        // A line that the disk lost at a crash: its length was kept, and what was in it was not.
+        let lost = |line: &&[u8]| line.iter().all(|byte| *byte == 0);
+        let mut lines: Vec<&[u8]> = whole_lines(&content).collect();
+        while lines.pop_if(|line| lost(&&**line)).is_some() {}
+        for (line, number) in lines.into_iter().zip(1..) {
             let place = Place { file: MANIFEST.to_owned(), line: number };
             match reading.entry(line, keys, place.clone()) {
                 Ok((first, entry)) => {

@@ -37,6 +37,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tuning;
 
 use std::fs::File;
 use std::io;
@@ -60,9 +61,10 @@ use journal::Journal;
 use keeper::Keeper;
 use keys::{KeyPlace, Keyring};
 use recover::{Opens, Tail};
-use spool::{Segment, Tuning, Writer};
+use spool::{Segment, Writer};
 use storage::{Disk, Storage};
 use system::Happened;
+use tuning::Tuning;
 
 /// How the log is set up.
 #[derive(Clone, Debug)]

@@ -270,7 +270,8 @@ fn a_failed_write_or_sync_goes_on_in_a_new_segment() {
                 record.close(FlowEnd::Drained, TrafficFacts::default());
                 whole_flow(&audit);
                 audit.close();
-                let mut expected = ["open", "closed_by_device"].repeat(before as usize);
+                let mut expected =
+                    ["open", "closed_by_device"].repeat(usize::try_from(before).unwrap());
                 expected.extend(["open", "drained", "open", "closed_by_device"]);
                 assert_eq!(codes(directory.path()), expected, "{op:?} {also:?} {before}");
                 // What a next start makes of it is the same.

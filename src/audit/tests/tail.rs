@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::spool::{SETTLED, Tuning};
+use super::super::spool::SETTLED;
+use super::super::tuning::Tuning;
 use super::super::{ChainError, Disk, segment, verify_chain};
 use super::{
     codes, content, copy_keys, flow, next_millisecond, records, start, start_on, system_codes,

@@ -11,8 +11,8 @@ use super::inbox::Shared;
 use super::kind;
 use super::record::{self, Class, Metadata};
 
-/// The `unknown_crash` record of a flow, from the line of its Open. What the Open said of the flow is taken over; how much it
-/// moved and when it ended is not known, and not said.
+/// The `unknown_crash` record of a flow, from the line of its Open. What the Open said of the flow
+/// is taken over; how much it moved and when it ended is not known, and not said.
 ///
 /// # Errors
 /// The line is no record: without it, starting would forget the flow for good.

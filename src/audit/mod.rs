@@ -37,6 +37,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tuning;
 pub mod verify;
 
 use std::fs::File;
@@ -61,9 +62,10 @@ use journal::Journal;
 use keeper::Keeper;
 use keys::{KeyPlace, Keyring};
 use recover::{Opens, Tail};
-use spool::{Place, Segment, Tuning, Writer};
+use spool::{Place, Segment, Writer};
 use storage::{Disk, Storage};
 use system::Happened;
+use tuning::Tuning;
 
 /// How the log is set up.
 #[derive(Clone, Debug)]

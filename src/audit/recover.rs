@@ -25,7 +25,8 @@ use uuid::Uuid;
 use super::chain::{Head, Stored};
 use super::keys::KeyInForce;
 use super::segment::{self, MAX_LINE, Scan, SegmentName};
-use super::spool::{SETTLED, Tuning};
+use super::spool::SETTLED;
+use super::tuning::Tuning;
 use super::{clock, kind, storage};
 
 /// What was found.

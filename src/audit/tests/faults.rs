@@ -271,7 +271,7 @@ fn a_failed_write_or_sync_goes_on_in_a_new_segment() {
                 whole_flow(&audit);
                 audit.close();
                 let mut expected =
-                    ["open", "closed_by_device"].repeat(if before == 0 { 0 } else { 1 });
+                    ["open", "closed_by_device"].repeat(usize::try_from(before).unwrap());
                 expected.extend(["open", "drained", "open", "closed_by_device"]);
                 assert_eq!(codes(directory.path()), expected, "{op:?} {also:?} {before}");
                 // What a next start makes of it is the same.

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::spool::{SETTLED, Tuning};
+use super::super::spool::SETTLED;
+use super::super::tuning::Tuning;
 use super::super::verify::{Code, Verdict};
 use super::super::{Disk, segment};
 use super::{

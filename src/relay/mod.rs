@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+mod chunk;
 mod flow;
 mod half;
 mod onlooker;

@@ -24,7 +24,7 @@ pub struct DeviceFacts {
 }
 
 /// What the policy said.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleFacts {
     /// The configuration's hash.
     pub policy: Arc<str>,
@@ -37,7 +37,7 @@ pub struct RuleFacts {
 }
 
 /// What learn mode let through.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LearntFacts {
     /// Why the flow would be refused.
     pub reason: Reason,

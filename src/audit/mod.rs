@@ -10,6 +10,7 @@
 
 mod chain;
 mod clock;
+mod common;
 mod community;
 mod count;
 mod crash;
@@ -34,8 +35,9 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 pub use chain::{ChainError, ChainReport, verify_chain};
+pub use common::CommonFacts;
 pub use facts::{DeviceFacts, DialFacts, DnsFacts, FlowEnd, LearntFacts, RuleFacts, TrafficFacts};
-pub use flow::{FlowRecord, Slot};
+pub use flow::{FlowRecord, Slot, Traffic};
 
 use crate::config::OnFull;
 use inbox::{Entry, Part, Shared};

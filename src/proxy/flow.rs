@@ -12,23 +12,21 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::carried::Carried;
 use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
 use super::limits::{Admitted, TooMany};
 use super::thread::Shared;
 use super::tracker::{Cut, Registered};
 use super::{Recognised, Rules};
-use crate::audit::{
-    DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, LearntFacts, RuleFacts, Slot,
-    TrafficFacts,
-};
+use crate::audit::{DeviceFacts, DialFacts, DnsFacts, FlowRecord, LearntFacts, RuleFacts, Slot};
 use crate::hello::alert::{Alert, alert_for};
 use crate::hello::{Hello, HelloReader, Progress, Refusal, Stopped};
 use crate::intercept::Intercepted;
 use crate::net::socket::reset_on_close;
 use crate::policy::{Asking, Grant};
 use crate::reason::Reason;
-use crate::relay::{FlowBytes, RelayEnd, relay};
+use crate::relay::FlowBytes;
 use crate::resolve::{Endpoints, Refused};
 
 /// Takes on an accepted connection: reserves its record and starts its task.
@@ -46,7 +44,10 @@ pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
     let shared = Rc::clone(shared);
     tokio::task::spawn_local(async move {
         let _counted = shared.stats.count_live();
-        live(&shared, intercepted, slot, share, &registered).await;
+        // Set-up state lives in its own box, which is gone when the relay begins.
+        let setting_up = live(Rc::clone(&shared), intercepted, slot, share, registered);
+        let Some(flow) = Box::pin(setting_up).await else { return };
+        flow.carry().await;
     });
 }
 
@@ -71,22 +72,28 @@ struct Ready {
     bytes: Rc<FlowBytes>,
 }
 
+/// The flow up to its relay; a flow that is refused ends here.
 async fn live(
-    shared: &Shared,
+    shared: Rc<Shared>,
     intercepted: Intercepted,
     slot: Slot,
     mut share: Result<Admitted, TooMany>,
-    registered: &Registered,
-) {
+    registered: Registered,
+) -> Option<Box<Carried>> {
     let Intercepted { stream: device, device: from, dialled } = intercepted;
     let mut record = slot
         .begin(DeviceFacts { address: from.0, mac: None, name: None, identity: "none" }, dialled.0);
-    // Set-up state lives in its own box, which is gone when the relay begins.
     let asked = Asked { from: from.0.ip(), port: dialled.0.port(), share: &mut share };
-    let setting_up = Box::pin(set_up(shared, &device, asked, &mut record, registered));
-    match setting_up.await {
-        Ok(ready) => carry(shared, &device, ready, record, registered).await,
-        Err(stop) => refuse(shared, device, record, stop).await,
+    match set_up(&shared, &device, asked, &mut record, &registered).await {
+        Ok(Ready { endpoint, bytes }) => {
+            record.share(&shared.common);
+            let share = share.ok()?;
+            Some(Carried::new(shared, [device, endpoint], bytes, record, (registered, share)))
+        }
+        Err(stop) => {
+            refuse(&shared, device, record, stop).await;
+            None
+        }
     }
 }
 
@@ -318,46 +325,6 @@ async fn connect(
     }
 }
 
-async fn carry(
-    shared: &Shared,
-    device: &TcpStream,
-    ready: Ready,
-    mut record: FlowRecord,
-    registered: &Registered,
-) {
-    let Ready { endpoint, bytes } = ready;
-    shared.stats.allowed();
-    let watched = Rc::clone(&bytes);
-    record.watch_traffic(Rc::new(move || traffic(&watched)));
-    let end = {
-        let moving = relay(device, &endpoint, &shared.pool, &bytes);
-        tokio::select! {
-            biased;
-            cut = registered.cut() => Err(cut),
-            end = moving => Ok(end),
-        }
-    };
-    let end = match end {
-        Ok(RelayEnd::ClosedByDevice) => FlowEnd::ClosedByDevice,
-        Ok(RelayEnd::ClosedByEndpoint) => FlowEnd::ClosedByEndpoint,
-        Ok(RelayEnd::Idle) => FlowEnd::Idle,
-        Ok(RelayEnd::ResetByDevice) => FlowEnd::ResetByDevice,
-        Ok(RelayEnd::ResetByEndpoint) => FlowEnd::ResetByEndpoint,
-        Err(cut) => {
-            // Bytes may be under way in a pipe; a reset says so, a FIN would not.
-            reset_on_close(device);
-            reset_on_close(&endpoint);
-            match cut {
-                Cut::Withdrawn => FlowEnd::PolicyWithdrawn,
-                Cut::Drained => FlowEnd::Drained,
-            }
-        }
-    };
-    let traffic = traffic(&bytes);
-    shared.stats.moved(traffic.up, traffic.down, traffic.spliced);
-    record.close(end, traffic);
-}
-
 async fn refuse(shared: &Shared, device: TcpStream, record: FlowRecord, stop: Stop) {
     shared.stats.denied(stop.reason);
     // A flow whose Open is written already is recorded as failed instead: the record knows.
@@ -410,15 +377,6 @@ fn dns_facts(endpoints: &Endpoints) -> DnsFacts {
         age: endpoints.age,
         last_good: endpoints.last_good,
         addresses: endpoints.list().iter().map(|endpoint| endpoint.address().ip()).collect(),
-    }
-}
-
-fn traffic(bytes: &FlowBytes) -> TrafficFacts {
-    let (up, down) = (&bytes.up, &bytes.down);
-    TrafficFacts {
-        up: up.copied.get() + up.spliced.get(),
-        down: down.copied.get() + down.spliced.get(),
-        spliced: up.spliced.get() + down.spliced.get(),
     }
 }
 

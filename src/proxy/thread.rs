@@ -18,7 +18,7 @@ use super::limits::Limits;
 use super::stats::Stats;
 use super::tracker::{Cut, Tracker};
 use super::{Rules, RulesInForce};
-use crate::audit::Audit;
+use crate::audit::{Audit, CommonFacts};
 use crate::intercept::{Accepting, Listeners};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::Netlink;
@@ -65,6 +65,7 @@ pub struct DataThread {
 pub(super) struct Shared {
     pub(super) rules: RulesInForce,
     pub(super) audit: Audit,
+    pub(super) common: CommonFacts,
     pub(super) neighbours: Arc<Neighbours>,
     pub(super) netlink: Option<Netlink>,
     pub(super) pool: Rc<RelayPool>,
@@ -138,6 +139,7 @@ async fn run(
     let shared = Rc::new(Shared {
         rules: options.rules,
         audit: options.audit,
+        common: CommonFacts::default(),
         neighbours: options.neighbours,
         netlink: Netlink::open().ok(),
         pool: RelayPool::new(options.engine, options.pipes),

@@ -3,15 +3,19 @@
 //! A flow is registered before it is judged, so that a change of policy in between cannot miss it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::future::poll_fn;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::Rules;
 use crate::config::InterfaceName;
+use crate::intern::Interner;
 use crate::policy::{Asking, Grant};
 
 /// Why a flow is cut from outside.
@@ -26,63 +30,65 @@ pub(super) enum Cut {
 /// The live flows of a thread.
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
-    flows: RefCell<HashMap<u64, Rc<Tracked>>>,
-    next: Cell<u64>,
+    flows: RefCell<Places>,
+    permits: Interner<Permit>,
     empty: Notify,
 }
 
-/// What the tracker knows of a flow.
+/// Flows by their place; the place of one that has ended is taken by the next.
+#[derive(Debug, Default)]
+struct Places {
+    flows: Vec<Option<Rc<Tracked>>>,
+    free: Vec<usize>,
+}
+
+/// What the tracker knows of a flow; as small as can be, because every idle flow has one.
 #[derive(Debug)]
 pub(super) struct Tracked {
     cut: Cell<Option<Cut>>,
-    wake: Notify,
-    grant: RefCell<Option<(Asking, Grant)>>,
+    waker: RefCell<Option<Waker>>,
+    asking: Cell<Option<Asking>>,
+    permit: RefCell<Option<Rc<Permit>>>,
+}
+
+/// What a flow lives by; flows of one name share it.
+#[derive(Clone, Debug)]
+struct Permit {
+    grant: Grant,
     /// The ENI's address and the tunnel, once connected.
-    by: RefCell<Option<(IpAddr, InterfaceName)>>,
+    by: Option<(IpAddr, InterfaceName)>,
 }
 
 /// A flow's registration; leaving it behind ends it.
 #[derive(Debug)]
 pub(super) struct Registered {
     tracker: Rc<Tracker>,
-    id: u64,
+    place: usize,
     tracked: Rc<Tracked>,
 }
 
 impl Tracker {
     pub(super) fn register(self: &Rc<Self>) -> Registered {
-        let id = self.next.get();
-        self.next.set(id.wrapping_add(1));
         let tracked = Rc::new(Tracked {
             cut: Cell::new(None),
-            wake: Notify::new(),
-            grant: RefCell::new(None),
-            by: RefCell::new(None),
+            waker: RefCell::new(None),
+            asking: Cell::new(None),
+            permit: RefCell::new(None),
         });
-        self.flows.borrow_mut().insert(id, Rc::clone(&tracked));
-        Registered { tracker: Rc::clone(self), id, tracked }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.flows.borrow().len()
+        let place = self.flows.borrow_mut().take(Rc::clone(&tracked));
+        Registered { tracker: Rc::clone(self), place, tracked }
     }
 
     /// Cuts every flow.
     pub(super) fn cut_all(&self, cut: Cut) {
-        self.flows.borrow().values().for_each(|flow| flow.cut(cut));
+        self.flows.borrow().all().for_each(|flow| flow.cut(cut));
     }
 
     /// Cuts the flows that may not live on under these rules at this moment.
     pub(super) fn cut_withdrawn(&self, rules: &Rules, now: OffsetDateTime) -> usize {
         let mut count = 0;
-        for flow in self.flows.borrow().values() {
-            let by = flow.by.borrow();
-            let withdrawn = flow
-                .grant
-                .borrow()
-                .as_ref()
-                .is_some_and(|(asking, grant)| !rules.hold(*asking, grant, by.as_ref(), now));
-            if withdrawn {
+        for flow in self.flows.borrow().all() {
+            if flow.held_by(rules, now) == Some(Held::No) {
                 flow.cut(Cut::Withdrawn);
                 count += 1;
             }
@@ -94,7 +100,7 @@ impl Tracker {
     pub(super) async fn emptied(&self) {
         loop {
             let empty = self.empty.notified();
-            if self.len() == 0 {
+            if self.flows.borrow().flows.is_empty() {
                 return;
             }
             empty.await;
@@ -102,41 +108,93 @@ impl Tracker {
     }
 }
 
+impl Places {
+    fn take(&mut self, flow: Rc<Tracked>) -> usize {
+        let place = self.free.pop().unwrap_or(self.flows.len());
+        match self.flows.get_mut(place) {
+            Some(empty) => *empty = Some(flow),
+            None => self.flows.push(Some(flow)),
+        }
+        place
+    }
+
+    /// Gives a place back, and says whether any flow is left.
+    fn leave(&mut self, place: usize) -> Left {
+        if let Some(left) = self.flows.get_mut(place) {
+            *left = None;
+            self.free.push(place);
+        }
+        if self.free.len() < self.flows.len() {
+            return Left::Some;
+        }
+        // A storm must not keep its places for ever.
+        *self = Self::default();
+        Left::None
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Rc<Tracked>> {
+        self.flows.iter().flatten()
+    }
+}
+
+/// Whether flows are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Some,
+    None,
+}
+
+/// Whether rules let a flow live on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Yes,
+    No,
+}
+
 impl Registered {
     /// Notes what the flow lives by.
     pub(super) fn granted(&self, asking: Asking, grant: &Grant) {
-        *self.tracked.grant.borrow_mut() = Some((asking, grant.clone()));
+        self.tracked.asking.set(Some(asking));
+        let permit = Permit { grant: grant.clone(), by: None };
+        *self.tracked.permit.borrow_mut() = Some(Rc::new(permit));
     }
 
     /// Notes where the flow was connected to.
     pub(super) fn connected(&self, address: IpAddr, interface: &InterfaceName) {
-        *self.tracked.by.borrow_mut() = Some((address, interface.clone()));
+        let mut permit = self.tracked.permit.borrow_mut();
+        let by = Some((address, interface.clone()));
+        *permit = permit.take().map(|permit| {
+            self.tracker.permits.intern(Rc::new(Permit { by, grant: permit.grant.clone() }))
+        });
     }
 
     /// Whether the flow may live on under these rules.
     pub(super) fn held_by(&self, rules: &Rules, now: OffsetDateTime) -> bool {
-        let (grant, by) = (self.tracked.grant.borrow(), self.tracked.by.borrow());
-        let held = |(asking, grant): &(Asking, Grant)| rules.hold(*asking, grant, by.as_ref(), now);
-        grant.as_ref().is_some_and(held)
+        self.tracked.held_by(rules, now) == Some(Held::Yes)
     }
 
     /// Resolves when the flow is to be cut.
     pub(super) async fn cut(&self) -> Cut {
-        loop {
-            let wake = self.tracked.wake.notified();
-            if let Some(cut) = self.tracked.cut.get() {
-                return cut;
-            }
-            wake.await;
+        poll_fn(|cx| self.poll_cut(cx)).await
+    }
+
+    /// Whether the flow is to be cut; if not, the task that asked last is woken when it is.
+    pub(super) fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<Cut> {
+        if let Some(cut) = self.tracked.cut.get() {
+            return Poll::Ready(cut);
         }
+        match &mut *self.tracked.waker.borrow_mut() {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut flows = self.tracker.flows.borrow_mut();
-        flows.remove(&self.id);
-        if flows.is_empty() {
+        let left = self.tracker.flows.borrow_mut().leave(self.place);
+        if left == Left::None {
             self.tracker.empty.notify_waiters();
         }
     }
@@ -145,6 +203,33 @@ impl Drop for Registered {
 impl Tracked {
     fn cut(&self, cut: Cut) {
         self.cut.set(Some(cut));
-        self.wake.notify_waiters();
+        let waker = self.waker.borrow_mut().take();
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// `None` for a flow that was not granted anything yet.
+    fn held_by(&self, rules: &Rules, now: OffsetDateTime) -> Option<Held> {
+        let (asking, permit) = (self.asking.get()?, self.permit.borrow());
+        let permit = permit.as_ref()?;
+        let held = rules.hold(asking, &permit.grant, permit.by.as_ref(), now);
+        Some(if held { Held::Yes } else { Held::No })
+    }
+}
+
+impl PartialEq for Permit {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, two) = (&self.grant, &other.grant);
+        self.by == other.by
+            && (one.name(), one.port(), one.rule()) == (two.name(), two.port(), two.rule())
+            && Arc::ptr_eq(one.endpoint(), two.endpoint())
+            && one.would_be() == two.would_be()
+    }
+}
+
+impl Eq for Permit {}
+
+impl Hash for Permit {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.grant.name(), self.grant.port(), &self.by).hash(state);
     }
 }

@@ -12,7 +12,6 @@ use crate::net::neighbour::Neighbours;
 use crate::net::netlink::{self, Netlink, NetlinkError};
 use crate::policy::Policy;
 use crate::proxy::{DataThread, Limits, Recognised, Rules, RulesInForce, ThreadOptions};
-use crate::relay::Engine;
 use crate::resolve::{Book, BookOptions, Upstream, UpstreamError};
 use crate::tunnel::Tunnels;
 
@@ -93,7 +92,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
         rules: rules.clone(),
         audit: audit.clone(),
         neighbours: Arc::clone(&neighbours),
-        engine: Engine::Adaptive,
+        engine: rules.now().site.intercept.relay,
         pipes: PIPES / threads.max(1),
         limits: Arc::clone(&limits),
         fingerprints: Arc::default(),
@@ -194,8 +193,9 @@ fn raise_descriptor_limit() -> usize {
     descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2
 }
 
-/// Pipes of all threads together: half of what an unprivileged user may have at 256 KiB each.
-const PIPES: usize = 128;
+/// Pipes of all threads together: three quarters of what an unprivileged user may have at 1 MiB each
+/// (`pipe-user-pages-soft`, pipe(7)).
+const PIPES: usize = 48;
 const RESERVED_DESCRIPTORS: usize = 2 * PIPES + 256;
 /// Flows whose records may be reserved at once.
 const AUDIT_SLOTS: usize = 1 << 18;

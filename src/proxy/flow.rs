@@ -12,10 +12,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::carried::Carried;
+use super::carried::{Carried, Carrying};
 use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
 use super::limits::{Admitted, TooMany};
+use super::stats::Counted;
 use super::thread::Shared;
 use super::tracker::{Cut, Registered};
 use super::{Recognised, Rules};
@@ -41,13 +42,12 @@ pub(super) fn begin(shared: &Rc<Shared>, intercepted: Intercepted) {
     };
     let registered = shared.tracker.register();
     let share = shared.limits.admit(intercepted.device.0.ip(), std::time::Instant::now());
-    let shared = Rc::clone(shared);
+    // Set-up state lives in a box of its own, which is gone when the relay begins. It is made here: what
+    // an async block captures, it carries to its end.
+    let setting_up = Box::pin(live(Rc::clone(shared), intercepted, slot, share, registered));
     tokio::task::spawn_local(async move {
-        let _counted = shared.stats.count_live();
-        // Set-up state lives in its own box, which is gone when the relay begins.
-        let setting_up = live(Rc::clone(&shared), intercepted, slot, share, registered);
-        let Some(flow) = Box::pin(setting_up).await else { return };
-        flow.carry().await;
+        let Some(carrying) = setting_up.await else { return };
+        carrying.await;
     });
 }
 
@@ -79,7 +79,8 @@ async fn live(
     slot: Slot,
     mut share: Result<Admitted, TooMany>,
     registered: Registered,
-) -> Option<Box<Carried>> {
+) -> Option<Carrying> {
+    let counted = Counted::live(&shared.stats);
     let Intercepted { stream: device, device: from, dialled } = intercepted;
     let mut record = slot
         .begin(DeviceFacts { address: from.0, mac: None, name: None, identity: "none" }, dialled.0);
@@ -88,7 +89,9 @@ async fn live(
         Ok(Ready { endpoint, bytes }) => {
             record.share(&shared.common);
             let share = share.ok()?;
-            Some(Carried::new(shared, [device, endpoint], bytes, record, (registered, share)))
+            let connected = [device, endpoint];
+            let kept = (registered, share, counted);
+            Some(Carried::begin(shared, connected, bytes, record, kept))
         }
         Err(stop) => {
             refuse(&shared, device, record, stop).await;

@@ -91,6 +91,7 @@ impl DataThread {
         let counted = Arc::clone(&stats);
         let thread =
             std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
+                pin(index);
                 let local = LocalSet::new();
                 let outcome =
                     runtime.block_on(local.run_until(run(listeners, options, counted, inbox)));
@@ -126,6 +127,20 @@ impl DataThread {
             tracing::error!("a data thread panicked");
         }
         drop(commands);
+    }
+}
+
+/// Keeps the calling thread on one of the cores that the process may use, so that its flows stay in that
+/// core's caches. With more threads than cores, or where the system does not let it, it stays free.
+fn pin(index: usize) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let core = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).nth(index);
+    let Some(core) = core else { return };
+    let mut one = CpuSet::new();
+    one.set(core);
+    if let Err(error) = sched_setaffinity(None, &one) {
+        tracing::warn!(%error, "cannot keep a data thread on its core");
     }
 }
 

@@ -173,8 +173,9 @@ pub(super) fn add(counter: &Cell<u64>, size: usize) {
 /// The most a copy reads at once.
 const SCRATCH: usize = 64 * 1024;
 
-/// The size of a pipe: 64 slots, and the most that one splice moves.
-const PIPE_BYTES: usize = 256 * 1024;
+/// The size of a pipe: 256 slots, and the most that one splice moves; what an unprivileged user may
+/// have (`pipe-max-size`, pipe(7)). With segments of real size 64 slots hold no more than 90 KB.
+const PIPE_BYTES: usize = 1024 * 1024;
 
 /// Chunks kept for reuse; more than that are a stall that is over.
 const SPARE_CHUNKS: usize = 16;

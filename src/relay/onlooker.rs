@@ -8,7 +8,9 @@ use std::fmt;
 /// Sees the bytes of one direction from its first one, until it has seen enough.
 ///
 /// Lives in a box of its own, because a flow carries the room for two of them for all its life.
-pub struct Onlooker(Box<dyn FnMut(&[u8]) -> Attention>);
+pub struct Onlooker(Box<Look>);
+
+type Look = dyn FnMut(&[u8]) -> Attention;
 
 /// Whether an onlooker stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@
 
 mod chain;
 mod clock;
+mod common;
 mod community;
 mod count;
 mod crash;
@@ -39,11 +40,12 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 pub use chain::{ChainError, ChainReport, verify_chain};
+pub use common::CommonFacts;
 pub use facts::{
     AlertFacts, AlertFrom, DeviceFacts, DialFacts, DnsFacts, FlowEnd, HandshakeFacts, LearntFacts,
     NoteFacts, RuleFacts, TrafficFacts,
 };
-pub use flow::{FlowRecord, Slot};
+pub use flow::{FlowRecord, Slot, Traffic};
 pub use keys::pinned_key;
 pub use sign::{KeyId, NoPublicKey, PublicKey};
 

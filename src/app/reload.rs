@@ -79,6 +79,7 @@ fn needs_restart(old: &Site, new: &Site) -> Result<(), StartError> {
     let fixed = [
         ("[intercept] port", old.intercept.port == new.intercept.port),
         ("[intercept] data-threads", old.intercept.data_threads == new.intercept.data_threads),
+        ("[intercept] relay", old.intercept.relay == new.intercept.relay),
         ("[audit] directory", old.audit.directory == new.audit.directory),
         ("[audit] keys", old.audit.keys == new.audit.keys),
         ("[admin] socket", old.admin.socket == new.admin.socket),

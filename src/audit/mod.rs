@@ -11,6 +11,7 @@
 
 mod chain;
 mod clock;
+mod common;
 mod community;
 mod count;
 mod crash;
@@ -47,11 +48,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+pub use common::CommonFacts;
 pub use facts::{
     AlertFacts, AlertFrom, DeviceFacts, DialFacts, DnsFacts, FlowEnd, HandshakeFacts, LearntFacts,
     NoteFacts, RuleFacts, TrafficFacts,
 };
-pub use flow::{FlowRecord, Slot};
+pub use flow::{FlowRecord, Slot, Traffic};
 pub use keys::pinned_key;
 pub use sign::{KeyId, NoPublicKey, PublicKey};
 pub use verify::verify;

@@ -275,6 +275,20 @@ pub struct Intercept {
     pub port: u16,
     /// `data-threads`: how many; one per core where absent.
     pub data_threads: Option<usize>,
+    /// `relay` (default [`Engine::Adaptive`]).
+    pub relay: Engine,
+}
+
+/// How streams are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// Small messages are copied, streams are spliced.
+    #[default]
+    Adaptive,
+    /// Everything is copied.
+    Copy,
+    /// Everything is spliced.
+    Splice,
 }
 
 /// `[limits]`: what one device, and all together, may ask of the box.

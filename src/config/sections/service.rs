@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use crate::config::diagnostics::{Problem, Report};
 use crate::config::reader::{At, Table};
 use crate::config::values;
-use crate::config::{Admin, AuditConfig, Dns, ForeignDns, Intercept, Limits, OnFull, Retention};
+use crate::config::{
+    Admin, AuditConfig, Dns, Engine, ForeignDns, Intercept, Limits, OnFull, Retention,
+};
 
 /// `dns.listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,7 @@ pub(in crate::config) enum ListenWord {
 pub(in crate::config) struct Draft {
     pub(super) port: u16,
     data_threads: Option<usize>,
+    relay: Engine,
     limits: Limits,
     pub(in crate::config) listen: Option<At<ListenWord>>,
     foreign: Option<At<ForeignDns>>,
@@ -42,6 +45,7 @@ impl Draft {
         let mut draft = Self {
             port: DEFAULT_PORT,
             data_threads: None,
+            relay: Engine::default(),
             limits: Limits::default(),
             listen: None,
             foreign: None,
@@ -69,7 +73,11 @@ impl Draft {
         };
         let keys = self.keys.unwrap_or_else(|| self.directory.with_file_name(DEFAULT_KEYS));
         Some(Service {
-            intercept: Intercept { port: self.port, data_threads: self.data_threads },
+            intercept: Intercept {
+                port: self.port,
+                data_threads: self.data_threads,
+                relay: self.relay,
+            },
             limits: self.limits,
             dns,
             audit: AuditConfig { directory: self.directory, keys, retention: self.retention },
@@ -84,6 +92,10 @@ impl Draft {
         let threads =
             table.optional("data-threads").and_then(|value| value.integer(1, MOST_THREADS));
         self.data_threads = threads.map(|threads| usize::from(threads.value));
+        let engines =
+            [("adaptive", Engine::Adaptive), ("copy", Engine::Copy), ("splice", Engine::Splice)];
+        let relay = table.optional("relay").and_then(|value| value.choice(&engines));
+        self.relay = relay.map_or(Engine::default(), |relay| relay.value);
         table.finish();
     }
 

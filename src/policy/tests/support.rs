@@ -33,7 +33,7 @@ pub(super) fn bare() -> Site {
         policy: PolicyConfig { mode: PolicyMode::Enforce, default: Vec::new() },
         device_entries: Vec::new(),
         expectations: Vec::new(),
-        intercept: Intercept { port: 15_443, data_threads: None },
+        intercept: Intercept { port: 15_443, data_threads: None, relay: Default::default() },
         limits: Limits::default(),
         dns: Dns::Off,
         audit: AuditConfig {

@@ -5,7 +5,7 @@
 //! ([`FlowRecord::open`]); its end is recorded exactly once, also when its task panics or is dropped.
 //!
 //! A record is serialised on its flow's thread (`flow`, `record`), queued (`inbox`), linked and
-//! written by one thread (`spool`), and read back by anybody (`read`, `chain`). What a crash left is
+//! written by one thread (`spool`), and read back by anybody (`read`, `chain`, `query`). What a crash left is
 //! put in order at the next start (`recover`, `crash`).
 
 mod chain;
@@ -20,6 +20,7 @@ mod inbox;
 mod journal;
 mod keys;
 mod kind;
+pub mod query;
 pub mod read;
 mod record;
 mod recover;
@@ -30,6 +31,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub mod view;
 
 use std::fs::File;
 use std::io;

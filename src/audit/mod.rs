@@ -5,9 +5,9 @@
 //! ([`FlowRecord::open`]); its end is recorded exactly once, also when its task panics or is dropped.
 //!
 //! A record is serialised on its flow's thread (`flow`, `record`), queued (`inbox`), linked and
-//! written by one thread (`spool`), and read back by anybody (`read`, `chain`). What a crash left is
-//! put in order at the next start (`recover`, `crash`). Another thread lists full segments in the
-//! manifest, compresses them and removes old ones (`keeper`, `seal`, `manifest`).
+//! written by one thread (`spool`), and read back by anybody (`read`, `chain`, `query`). What a crash
+//! left is put in order at the next start (`recover`, `crash`). Another thread lists full segments in
+//! the manifest, compresses them and removes old ones (`keeper`, `seal`, `manifest`).
 
 mod chain;
 mod clock;
@@ -25,6 +25,7 @@ mod keeper;
 mod keys;
 mod kind;
 mod manifest;
+pub mod query;
 pub mod read;
 mod record;
 mod recover;
@@ -40,6 +41,7 @@ mod tests;
 mod tls;
 mod tuning;
 pub mod verify;
+pub mod view;
 
 use std::fs::File;
 use std::io;

@@ -92,10 +92,30 @@ pub(super) struct Scan {
     offset: u64,
 }
 
+/// The content of one segment in either form.
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     Plain(File),
     Compressed(Box<MultiGzDecoder<BufReader<File>>>),
+}
+
+impl Source {
+    /// Opens a segment. One that was compressed since it was listed is found under its other name.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let opened = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let other = other_form(path);
+                File::open(&other).map(|file| (file, is_compressed(&other)))
+            }
+            other => other.map(|file| (file, is_compressed(path))),
+        };
+        let (file, compressed) = opened?;
+        if !compressed {
+            return Ok(Self::Plain(file));
+        }
+        let decoder = MultiGzDecoder::new(BufReader::with_capacity(READ_AHEAD, file));
+        Ok(Self::Compressed(Box::new(decoder)))
+    }
 }
 
 impl Read for Source {
@@ -124,22 +144,17 @@ impl Scan {
     /// Reads a segment from an offset of its plain form on. A segment that was compressed since it
     /// was listed is found under its other name.
     pub(super) fn open(path: &Path, offset: u64) -> io::Result<Self> {
-        let opened = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let other = other_form(path);
-                File::open(&other).map(|file| (file, is_compressed(&other)))
+        match Source::open(path)? {
+            Source::Plain(mut file) => {
+                file.seek(SeekFrom::Start(offset))?;
+                Ok(Self::of(Source::Plain(file), offset))
             }
-            other => other.map(|file| (file, is_compressed(path))),
-        };
-        let (mut file, compressed) = opened?;
-        if compressed {
-            let decoder = MultiGzDecoder::new(BufReader::with_capacity(READ_AHEAD, file));
-            let mut scan = Self::of(Source::Compressed(Box::new(decoder)), 0);
-            scan.skip_to(offset)?;
-            return Ok(scan);
+            source => {
+                let mut scan = Self::of(source, 0);
+                scan.skip_to(offset)?;
+                Ok(scan)
+            }
         }
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(Self::of(Source::Plain(file), offset))
     }
 
     fn of(source: Source, offset: u64) -> Self {

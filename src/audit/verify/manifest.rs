@@ -82,7 +82,7 @@ impl Manifest {
                 return manifest;
             }
         };
-        manifest.present = true;
+        manifest.present = content.iter().any(|byte| *byte != 0);
         let mut reading = Reading { prev: chain::hash(b""), last: None, epoch: 0 };
         // A line that the disk lost at a crash: its length was kept, and what was in it was not.
         let lost = |line: &&[u8]| line.iter().all(|byte| *byte == 0);

@@ -6,6 +6,7 @@
 pub mod nft;
 pub mod render;
 pub mod ruleset;
+pub mod tally;
 pub mod watch;
 
 use std::io;

@@ -10,13 +10,12 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use nftables::batch::Batch;
 use nftables::expr::{
     Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField,
     Prefix, SetItem, Socket, SocketAttr,
 };
 use nftables::schema::{
-    Chain, Counter, NfListObject, Nftables, Rule, Set, SetFlag, SetType, SetTypeValue, Table,
+    Chain, Counter, FlushObject, NfListObject, Rule, Set, SetFlag, SetType, SetTypeValue, Table,
 };
 use nftables::stmt::{
     Counter as CounterRef, JumpTarget, Mangle, Match, Operator, Reject, RejectType, Statement,
@@ -24,6 +23,9 @@ use nftables::stmt::{
 };
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook, RejectCode};
 
+use serde::Serialize;
+
+use super::tally::{self, CountingSet, Generation};
 use crate::config::{InterfaceName, Site};
 use crate::net::netlink::Families;
 use crate::net::socket::{LISTEN_V4, LISTEN_V6};
@@ -89,6 +91,35 @@ pub const COUNTED: [Reason; 6] = [
     Reason::UdpBlocked,
 ];
 
+/// One object of the table, which serialises as nft's JSON has it (libnftables-json(5)).
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Object {
+    /// Anything but a set that counts.
+    Known(NfListObject<'static>),
+    /// A set that counts.
+    Counting(CountingSet),
+}
+
+/// One command of a transaction.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Command {
+    /// Adds an object; one that is there already stays as it is.
+    Add(Object),
+    /// Deletes one.
+    Delete(Object),
+    /// Empties a chain or a set.
+    Flush(FlushObject<'static>),
+}
+
+impl Command {
+    /// Empties a chain.
+    pub(super) fn flush_chain(name: &'static str) -> Self {
+        Self::Flush(FlushObject::Chain(own_chain(name)))
+    }
+}
+
 impl Plan {
     /// The plan of a site whose policy needs these ports.
     pub fn new(site: &Site, ports: &[u16]) -> Self {
@@ -112,11 +143,13 @@ impl Plan {
     }
 
     /// The table as a list of objects, in the order in which they must be added.
-    pub fn objects(&self) -> Vec<NfListObject<'static>> {
-        let mut objects = vec![NfListObject::Table(own_table())];
+    pub fn objects(&self) -> Vec<Object> {
+        let mut objects = vec![Object::Known(NfListObject::Table(own_table()))];
         objects.extend(COUNTED.iter().map(|reason| counter(reason.code())));
+        objects.extend(tally::counters());
         objects.extend(WallCounter::ALL.iter().map(|wall| counter(wall.name())));
-        objects.extend(self.sets());
+        objects.extend(self.sets().into_iter().map(|set| Object::Known(NfListObject::Set(set))));
+        objects.extend(tally::sets());
         for (name, hook, priority) in BASE_CHAINS {
             objects.push(base_chain(name, hook, priority));
         }
@@ -126,35 +159,62 @@ impl Plan {
     }
 
     /// One transaction that replaces the table by this plan, whatever was there before.
-    pub fn transaction(&self) -> Nftables<'static> {
-        let mut batch = Batch::new();
+    pub fn replacement(&self) -> Vec<Command> {
+        let table = || Object::Known(NfListObject::Table(own_table()));
         // Deleting a table that is not there fails, so it is added first.
-        batch.add(NfListObject::Table(own_table()));
-        batch.delete(NfListObject::Table(own_table()));
-        for object in self.objects() {
-            batch.add(object);
-        }
-        batch.to_nftables()
+        let mut commands = vec![Command::Add(table()), Command::Delete(table())];
+        commands.extend(self.objects().into_iter().map(Command::Add));
+        commands
     }
 
-    fn sets(&self) -> Vec<NfListObject<'static>> {
+    /// One transaction that makes a gate's table this plan and keeps what it has counted. Fails or
+    /// leaves something over where the table was not a gate's.
+    pub fn amendment(&self) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for object in self.objects() {
+            match &object {
+                Object::Known(NfListObject::Set(set)) => {
+                    let empty = Box::new(Set { elem: None, ..Set::clone(set) });
+                    commands.push(Command::Add(Object::Known(NfListObject::Set(empty.clone()))));
+                    commands.push(Command::Flush(FlushObject::Set(empty)));
+                    commands.push(Command::Add(object));
+                }
+                Object::Known(NfListObject::Chain(chain)) => {
+                    let flush = Command::Flush(FlushObject::Chain(chain.clone()));
+                    commands.extend([Command::Add(object), flush]);
+                }
+                _ => commands.push(Command::Add(object)),
+            }
+        }
+        commands
+    }
+
+    fn sets(&self) -> Vec<Box<Set<'static>>> {
         let (device_v4, device_v6) = split(&self.device_networks);
         let (vpc_v4, _) = split(&self.vpc_networks);
         vec![
-            set("device_interfaces", SetType::Ifname, interfaces(&self.device_interfaces)),
-            set("tunnel_interfaces", SetType::Ifname, interfaces(&self.tunnel_interfaces)),
+            Box::new(set(
+                "device_interfaces",
+                SetType::Ifname,
+                interfaces(&self.device_interfaces),
+            )),
+            Box::new(set(
+                "tunnel_interfaces",
+                SetType::Ifname,
+                interfaces(&self.tunnel_interfaces),
+            )),
             network_set("device_v4", SetType::Ipv4Addr, device_v4),
             network_set("device_v6", SetType::Ipv6Addr, device_v6),
             network_set("vpc_v4", SetType::Ipv4Addr, vpc_v4),
-            set(
+            Box::new(set(
                 "ports",
                 SetType::InetService,
                 self.ports.iter().map(|port| Expression::Number(u32::from(*port))).collect(),
-            ),
+            )),
         ]
     }
 
-    fn rules(&self) -> Vec<NfListObject<'static>> {
+    fn rules(&self) -> Vec<Object> {
         let mut rules = vec![
             rule(
                 "prerouting",
@@ -224,11 +284,14 @@ impl Plan {
             ),
             rule("egress", vec![count("egress_stopped"), Statement::Drop(None)]),
         ]);
-        rules.extend(refusals());
+        for generation in Generation::ALL {
+            rules.extend(tally::rules(generation));
+        }
+        rules.extend(refuse_rules(Generation::A));
         rules
     }
 
-    fn interception(&self) -> Vec<NfListObject<'static>> {
+    fn interception(&self) -> Vec<Object> {
         let mut rules = vec![self.tproxy("ip", "device_v4", LISTEN_V4)];
         if self.families() == Families::Both {
             rules.push(self.tproxy("ip6", "device_v6", LISTEN_V6));
@@ -236,12 +299,7 @@ impl Plan {
         rules
     }
 
-    fn tproxy(
-        &self,
-        family: &'static str,
-        devices: &'static str,
-        listener: IpAddr,
-    ) -> NfListObject<'static> {
+    fn tproxy(&self, family: &'static str, devices: &'static str, listener: IpAddr) -> Object {
         rule(
             "from_device",
             vec![
@@ -264,9 +322,19 @@ pub fn own_table() -> Table<'static> {
     Table { family: NfFamily::INet, name: Cow::Borrowed(TABLE), handle: None }
 }
 
-/// What happens to everything that is not intercepted: it is counted under its reason and answered,
-/// so that the device fails at once instead of hanging.
-fn refusals() -> Vec<NfListObject<'static>> {
+/// What happens to everything that is not intercepted: it is counted, by who and where to and under
+/// its reason, and answered, so that the device fails at once instead of hanging.
+pub(super) fn refuse_rules(generation: Generation) -> Vec<Object> {
+    let mut rules = vec![rule("refuse", vec![jump(generation.chain())])];
+    for (mut matching, reason, answer) in rows() {
+        matching.extend([count(reason.code()), answer]);
+        rules.push(rule("refuse", matching));
+    }
+    rules
+}
+
+/// Which refused packets have which reason and answer; the first row that matches counts.
+pub(super) fn rows() -> Vec<(Vec<Statement<'static>>, Reason, Statement<'static>)> {
     let prohibit = || {
         Statement::Reject(Some(Reject {
             _type: Some(RejectType::ICMPX),
@@ -275,22 +343,18 @@ fn refusals() -> Vec<NfListObject<'static>> {
     };
     let reset =
         || Statement::Reject(Some(Reject { _type: Some(RejectType::TCPReset), expr: None }));
-    let refuse = |mut matches: Vec<Statement<'static>>, reason: Reason, answer| {
-        matches.extend([count(reason.code()), answer]);
-        rule("refuse", matches)
-    };
     let port = |protocol, port| field_is(protocol, "dport", Expression::Number(port));
     let tcp = || meta_is(MetaKey::L4proto, text("tcp"));
     let ipv6 = || meta_is(MetaKey::Nfproto, text("ipv6"));
     vec![
-        refuse(vec![port("udp", 443)], Reason::QuicBlocked, prohibit()),
-        refuse(vec![port("udp", 53)], Reason::DnsForeignResolver, prohibit()),
-        refuse(vec![port("tcp", 53)], Reason::DnsForeignResolver, reset()),
-        refuse(vec![ipv6(), tcp()], Reason::Ipv6Blocked, reset()),
-        refuse(vec![ipv6()], Reason::Ipv6Blocked, prohibit()),
-        refuse(vec![tcp()], Reason::TcpPortBlocked, reset()),
-        refuse(vec![meta_is(MetaKey::L4proto, text("icmp"))], Reason::IcmpBlocked, prohibit()),
-        refuse(vec![], Reason::UdpBlocked, prohibit()),
+        (vec![port("udp", 443)], Reason::QuicBlocked, prohibit()),
+        (vec![port("udp", 53)], Reason::DnsForeignResolver, prohibit()),
+        (vec![port("tcp", 53)], Reason::DnsForeignResolver, reset()),
+        (vec![ipv6(), tcp()], Reason::Ipv6Blocked, reset()),
+        (vec![ipv6()], Reason::Ipv6Blocked, prohibit()),
+        (vec![tcp()], Reason::TcpPortBlocked, reset()),
+        (vec![meta_is(MetaKey::L4proto, text("icmp"))], Reason::IcmpBlocked, prohibit()),
+        (vec![], Reason::UdpBlocked, prohibit()),
     ]
 }
 
@@ -303,7 +367,7 @@ fn interfaces(names: &[InterfaceName]) -> Vec<Expression<'static>> {
     names.iter().map(|name| text(name.as_str().to_owned())).collect()
 }
 
-fn network_set(name: &'static str, kind: SetType, networks: Vec<IpNet>) -> NfListObject<'static> {
+fn network_set(name: &'static str, kind: SetType, networks: Vec<IpNet>) -> Box<Set<'static>> {
     let elements = networks.into_iter().map(|network| {
         if network.prefix_len() == network.max_prefix_len() {
             return text(network.addr().to_string());
@@ -313,30 +377,25 @@ fn network_set(name: &'static str, kind: SetType, networks: Vec<IpNet>) -> NfLis
             len: u32::from(network.prefix_len()),
         }))
     });
-    NfListObject::Set(Box::new(Set {
-        family: NfFamily::INet,
-        table: Cow::Borrowed(TABLE),
-        name: Cow::Borrowed(name),
-        set_type: SetTypeValue::Single(kind),
+    Box::new(Set {
         flags: Some(HashSet::from([SetFlag::Interval])),
-        elem: some_unless_empty(elements.collect()),
-        ..Set::default()
-    }))
+        ..set(name, kind, elements.collect())
+    })
 }
 
-fn set(
+pub(super) fn set(
     name: &'static str,
     kind: SetType,
     elements: Vec<Expression<'static>>,
-) -> NfListObject<'static> {
-    NfListObject::Set(Box::new(Set {
+) -> Set<'static> {
+    Set {
         family: NfFamily::INet,
         table: Cow::Borrowed(TABLE),
         name: Cow::Borrowed(name),
         set_type: SetTypeValue::Single(kind),
         elem: some_unless_empty(elements),
         ..Set::default()
-    }))
+    }
 }
 
 fn some_unless_empty(
@@ -345,50 +404,51 @@ fn some_unless_empty(
     (!elements.is_empty()).then_some(Cow::Owned(elements))
 }
 
-fn counter(name: &'static str) -> NfListObject<'static> {
-    NfListObject::Counter(Counter {
+pub(super) fn counter(name: impl Into<Cow<'static, str>>) -> Object {
+    Object::Known(NfListObject::Counter(Counter {
         family: NfFamily::INet,
         table: Cow::Borrowed(TABLE),
-        name: Cow::Borrowed(name),
+        name: name.into(),
         handle: None,
         packets: Some(0),
         bytes: Some(0),
-    })
+    }))
 }
 
-fn base_chain(name: &'static str, hook: NfHook, priority: i32) -> NfListObject<'static> {
-    NfListObject::Chain(Chain {
-        family: NfFamily::INet,
-        table: Cow::Borrowed(TABLE),
-        name: Cow::Borrowed(name),
+fn base_chain(name: &'static str, hook: NfHook, priority: i32) -> Object {
+    Object::Known(NfListObject::Chain(Chain {
         _type: Some(NfChainType::Filter),
         hook: Some(hook),
         prio: Some(priority),
         policy: Some(NfChainPolicy::Accept),
-        ..Chain::default()
-    })
+        ..own_chain(name)
+    }))
 }
 
-fn chain(name: &'static str) -> NfListObject<'static> {
-    NfListObject::Chain(Chain {
+fn chain(name: &'static str) -> Object {
+    Object::Known(NfListObject::Chain(own_chain(name)))
+}
+
+fn own_chain(name: &'static str) -> Chain<'static> {
+    Chain {
         family: NfFamily::INet,
         table: Cow::Borrowed(TABLE),
         name: Cow::Borrowed(name),
         ..Chain::default()
-    })
+    }
 }
 
-fn rule(chain: &'static str, statements: Vec<Statement<'static>>) -> NfListObject<'static> {
-    NfListObject::Rule(Rule {
+pub(super) fn rule(chain: &'static str, statements: Vec<Statement<'static>>) -> Object {
+    Object::Known(NfListObject::Rule(Rule {
         family: NfFamily::INet,
         table: Cow::Borrowed(TABLE),
         chain: Cow::Borrowed(chain),
         expr: Cow::Owned(statements),
         ..Rule::default()
-    })
+    }))
 }
 
-fn matches(
+pub(super) fn matches(
     left: NamedExpression<'static>,
     op: Operator,
     right: Expression<'static>,
@@ -406,11 +466,21 @@ fn meta_is_not(key: MetaKey, right: Expression<'static>) -> Statement<'static> {
 
 fn field_is(
     protocol: &'static str,
-    field: &'static str,
+    name: &'static str,
     right: Expression<'static>,
 ) -> Statement<'static> {
-    let field = PayloadField { protocol: Cow::Borrowed(protocol), field: Cow::Borrowed(field) };
-    matches(NamedExpression::Payload(Payload::PayloadField(field)), Operator::EQ, right)
+    Statement::Match(Match { left: field(protocol, name), right, op: Operator::EQ })
+}
+
+/// A field of the packet.
+pub(super) fn field(protocol: &'static str, name: &'static str) -> Expression<'static> {
+    let field = PayloadField { protocol: Cow::Borrowed(protocol), field: Cow::Borrowed(name) };
+    Expression::Named(NamedExpression::Payload(Payload::PayloadField(field)))
+}
+
+/// What the kernel knows of the packet.
+pub(super) fn meta(key: MetaKey) -> Expression<'static> {
+    Expression::Named(NamedExpression::Meta(Meta { key }))
 }
 
 /// `fib saddr . iif oif missing`: no route to the source leads back by the same interface.
@@ -457,18 +527,18 @@ fn mark_intercepted() -> Statement<'static> {
     })
 }
 
-fn any_of(values: &[&'static str]) -> Expression<'static> {
+pub(super) fn any_of(values: &[&'static str]) -> Expression<'static> {
     Expression::Named(NamedExpression::Set(
         values.iter().map(|value| SetItem::Element(text(*value))).collect(),
     ))
 }
 
-fn jump(target: &'static str) -> Statement<'static> {
+pub(super) fn jump(target: &'static str) -> Statement<'static> {
     Statement::Jump(JumpTarget { target: Cow::Borrowed(target) })
 }
 
-fn count(name: &'static str) -> Statement<'static> {
-    Statement::Counter(CounterRef::Named(Cow::Borrowed(name)))
+pub(super) fn count(name: impl Into<Cow<'static, str>>) -> Statement<'static> {
+    Statement::Counter(CounterRef::Named(name.into()))
 }
 
 fn reference(set: &'static str) -> Expression<'static> {
@@ -486,4 +556,4 @@ const BASE_CHAINS: [(&str, NfHook, i32); 4] = [
     ("forward", NfHook::Forward, 0),
     ("output", NfHook::Output, 0),
 ];
-const CHAINS: [&str; 4] = ["from_device", "to_box", "egress", "refuse"];
+const CHAINS: [&str; 6] = ["from_device", "to_box", "egress", "tally_a", "tally_b", "refuse"];

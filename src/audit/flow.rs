@@ -285,18 +285,14 @@ impl FlowRecord {
             src_endpoint: self.source(),
             dst_endpoint: Some(self.destination()),
             connection_info: Some(record::ConnectionInfo {
-                uid: record::Uid(self.uid),
+                uid: Some(record::Uid(self.uid)),
                 direction_id: kind::OUTBOUND,
                 protocol_num: kind::PROTOCOL_TCP,
-                protocol_name: "tcp",
-                protocol_ver_id: if self.device.address.ip().to_canonical().is_ipv4() {
-                    4
-                } else {
-                    6
-                },
+                protocol_name: Some("tcp"),
+                protocol_ver_id: Some(kind::ip_version(self.device.address.ip())),
                 boundary_id: (!refused).then_some(kind::BOUNDARY_VPN),
-                community_uid: &self.community,
-                flag_history: &flags,
+                community_uid: Some(&self.community),
+                flag_history: Some(&flags),
             }),
             proxy_endpoint: self.dial.as_ref().map(|dial| record::ProxyEndpoint {
                 ip: dial.local.ip().to_canonical(),
@@ -328,7 +324,7 @@ impl FlowRecord {
         record::DstEndpoint {
             hostname: self.tls.name().map(ServerName::as_str),
             ip: self.dialled.ip().to_canonical(),
-            port: self.dialled.port(),
+            port: Some(self.dialled.port()),
             svc_name: self.rule.as_ref().and_then(|rule| rule.service.as_deref()),
             proxy_endpoint: self.dial.as_ref().map(|dial| record::ProxyEndpoint {
                 ip: dial.endpoint.ip().to_canonical(),

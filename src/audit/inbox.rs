@@ -137,9 +137,14 @@ impl Shared {
         }
     }
 
+    /// Whether nothing can be recorded now.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
+    }
+
     /// Takes a slot.
     pub(super) fn take_slot(&self) -> Result<(), AuditUnavailable> {
-        if self.failing.load(Ordering::Acquire) {
+        if self.is_failing() {
             return Err(self.unavailable());
         }
         let taken =

@@ -20,6 +20,7 @@ mod inbox;
 mod journal;
 mod keys;
 mod kind;
+mod packets;
 pub mod read;
 mod record;
 mod recover;
@@ -45,6 +46,7 @@ pub use facts::{
 };
 pub use flow::{FlowRecord, Slot};
 pub use keys::pinned_key;
+pub use packets::{PacketDestination, PacketDevice, PacketFacts};
 pub use sign::{KeyId, NoPublicKey, PublicKey};
 
 use crate::config::OnFull;
@@ -210,6 +212,23 @@ impl Audit {
     /// written, one record says how many there were, and the times of the first and the last.
     pub fn count_unrecorded(&self) {
         self.handle.shared.count_unrecorded(clock::unix_ms());
+    }
+
+    /// Records refused packets that never were a flow.
+    ///
+    /// # Errors
+    /// The log cannot be written now: nothing was taken, and the same may be tried again. What was
+    /// taken is not waited for.
+    pub fn note_packets(&self, facts: &[PacketFacts]) -> Result<(), AuditUnavailable> {
+        let shared = &self.handle.shared;
+        if shared.is_failing() {
+            return Err(shared.unavailable());
+        }
+        for facts in facts {
+            let body = packets::body(shared, facts);
+            shared.push(Entry { flow: uuid::Uuid::nil(), body, part: Part::Extra });
+        }
+        Ok(())
     }
 
     /// Records that another configuration is in force: the hashes of the old one and the new one.

@@ -8,6 +8,7 @@ pub mod render;
 pub mod ruleset;
 pub mod tally;
 pub mod watch;
+mod words;
 
 use std::io;
 use std::net::SocketAddr;

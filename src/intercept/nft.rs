@@ -13,8 +13,9 @@ use nftables::helper::{DEFAULT_ARGS, NftablesError, apply_ruleset_raw, get_curre
 use nftables::schema::NfListObject;
 use serde_json::{Value, json};
 
-use super::ruleset::{Command, Object, Plan, TABLE, own_table};
+use super::ruleset::{Plan, TABLE, own_table};
 use super::tally::{self, Generation};
+use super::words::{Command, Object};
 
 /// What went wrong with nftables, in one sentence with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +121,16 @@ pub fn counters() -> Result<BTreeMap<String, u64>, NftError> {
 pub(super) fn take_counter(name: &str) -> Result<u64, NftError> {
     let reset = ask(&["reset", "counter", "inet", TABLE, name], "resetting a counter")?;
     Ok(packets(reset).map(|(_, packets)| packets).sum())
+}
+
+/// Which generation refused packets are counted into.
+pub(super) fn generation() -> Result<Generation, NftError> {
+    let chain = ask(&["list", "chain", "inet", TABLE, "refuse"], "listing a chain")?;
+    let in_b = chain.into_iter().flatten().any(|object| {
+        let statements = object["rule"]["expr"].as_array().into_iter().flatten();
+        { statements }.any(|statement| statement["jump"]["target"] == Generation::B.chain())
+    });
+    Ok(if in_b { Generation::B } else { Generation::A })
 }
 
 fn packets(objects: Option<Vec<Value>>) -> impl Iterator<Item = (String, u64)> {

@@ -10,7 +10,8 @@ use nftables::schema::{Chain, NfListObject, Rule, Set, SetFlag, SetTypeValue};
 use nftables::stmt::{Counter, Operator, RejectType, Statement};
 use serde::Serialize;
 
-use super::ruleset::{Object, Plan, TABLE};
+use super::ruleset::{Plan, TABLE};
+use super::words::Object;
 
 /// A plan as a file for `nft -f`: replaces the table in one transaction.
 pub fn text(plan: &Plan) -> String {

@@ -6,26 +6,20 @@
 //! tracking: what a packet is follows from where it came in, its mark and its addresses.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use nftables::expr::{
-    Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField,
-    Prefix, SetItem, Socket, SocketAttr,
-};
-use nftables::schema::{
-    Chain, Counter, FlushObject, NfListObject, Rule, Set, SetFlag, SetType, SetTypeValue, Table,
-};
-use nftables::stmt::{
-    Counter as CounterRef, JumpTarget, Mangle, Match, Operator, Reject, RejectType, Statement,
-    TProxy,
-};
-use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook, RejectCode};
+use nftables::expr::{Expression, MetaKey};
+use nftables::schema::{FlushObject, NfListObject, Set, SetType, Table};
+use nftables::stmt::{Reject, RejectType, Statement, TProxy};
+use nftables::types::{NfFamily, NfHook, RejectCode};
 
-use serde::Serialize;
-
-use super::tally::{self, CountingSet, Generation};
+use super::tally::{self, Generation};
+use super::words::{
+    Command, Object, base_chain, chain, count, counter, field_is, for_the_box, interfaces, jump,
+    mark_intercepted, meta_is, meta_is_not, neighbour_discovery, network_set, no_route_back,
+    not_unicast, own_socket, reference, rule, set, split, text,
+};
 use crate::config::{InterfaceName, Site};
 use crate::net::netlink::Families;
 use crate::net::socket::{LISTEN_V4, LISTEN_V6};
@@ -91,35 +85,6 @@ pub const COUNTED: [Reason; 6] = [
     Reason::UdpBlocked,
 ];
 
-/// One object of the table, which serialises as nft's JSON has it (libnftables-json(5)).
-#[derive(Clone, Debug, Serialize)]
-#[serde(untagged)]
-pub enum Object {
-    /// Anything but a set that counts.
-    Known(NfListObject<'static>),
-    /// A set that counts.
-    Counting(CountingSet),
-}
-
-/// One command of a transaction.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Command {
-    /// Adds an object; one that is there already stays as it is.
-    Add(Object),
-    /// Deletes one.
-    Delete(Object),
-    /// Empties a chain or a set.
-    Flush(FlushObject<'static>),
-}
-
-impl Command {
-    /// Empties a chain.
-    pub(super) fn flush_chain(name: &'static str) -> Self {
-        Self::Flush(FlushObject::Chain(own_chain(name)))
-    }
-}
-
 impl Plan {
     /// The plan of a site whose policy needs these ports.
     pub fn new(site: &Site, ports: &[u16]) -> Self {
@@ -143,12 +108,13 @@ impl Plan {
     }
 
     /// The table as a list of objects, in the order in which they must be added.
-    pub fn objects(&self) -> Vec<Object> {
+    pub(super) fn objects(&self) -> Vec<Object> {
         let mut objects = vec![Object::Known(NfListObject::Table(own_table()))];
         objects.extend(COUNTED.iter().map(|reason| counter(reason.code())));
         objects.extend(tally::counters());
         objects.extend(WallCounter::ALL.iter().map(|wall| counter(wall.name())));
-        objects.extend(self.sets().into_iter().map(|set| Object::Known(NfListObject::Set(set))));
+        let sets = self.sets().into_iter();
+        objects.extend(sets.map(|set| Object::Known(NfListObject::Set(Box::new(set)))));
         objects.extend(tally::sets());
         for (name, hook, priority) in BASE_CHAINS {
             objects.push(base_chain(name, hook, priority));
@@ -159,7 +125,7 @@ impl Plan {
     }
 
     /// One transaction that replaces the table by this plan, whatever was there before.
-    pub fn replacement(&self) -> Vec<Command> {
+    pub(super) fn replacement(&self) -> Vec<Command> {
         let table = || Object::Known(NfListObject::Table(own_table()));
         // Deleting a table that is not there fails, so it is added first.
         let mut commands = vec![Command::Add(table()), Command::Delete(table())];
@@ -169,7 +135,7 @@ impl Plan {
 
     /// One transaction that makes a gate's table this plan and keeps what it has counted. Fails or
     /// leaves something over where the table was not a gate's.
-    pub fn amendment(&self) -> Vec<Command> {
+    pub(super) fn amendment(&self) -> Vec<Command> {
         let mut commands = Vec::new();
         for object in self.objects() {
             match &object {
@@ -183,34 +149,28 @@ impl Plan {
                     let flush = Command::Flush(FlushObject::Chain(chain.clone()));
                     commands.extend([Command::Add(object), flush]);
                 }
-                _ => commands.push(Command::Add(object)),
+                // They hold what was counted. Without them the rules cannot be added.
+                Object::Counting(_) => {}
+                Object::Known(_) => commands.push(Command::Add(object)),
             }
         }
         commands
     }
 
-    fn sets(&self) -> Vec<Box<Set<'static>>> {
+    fn sets(&self) -> Vec<Set<'static>> {
         let (device_v4, device_v6) = split(&self.device_networks);
         let (vpc_v4, _) = split(&self.vpc_networks);
         vec![
-            Box::new(set(
-                "device_interfaces",
-                SetType::Ifname,
-                interfaces(&self.device_interfaces),
-            )),
-            Box::new(set(
-                "tunnel_interfaces",
-                SetType::Ifname,
-                interfaces(&self.tunnel_interfaces),
-            )),
+            set("device_interfaces", SetType::Ifname, interfaces(&self.device_interfaces)),
+            set("tunnel_interfaces", SetType::Ifname, interfaces(&self.tunnel_interfaces)),
             network_set("device_v4", SetType::Ipv4Addr, device_v4),
             network_set("device_v6", SetType::Ipv6Addr, device_v6),
             network_set("vpc_v4", SetType::Ipv4Addr, vpc_v4),
-            Box::new(set(
+            set(
                 "ports",
                 SetType::InetService,
                 self.ports.iter().map(|port| Expression::Number(u32::from(*port))).collect(),
-            )),
+            ),
         ]
     }
 
@@ -356,197 +316,6 @@ pub(super) fn rows() -> Vec<(Vec<Statement<'static>>, Reason, Statement<'static>
         (vec![meta_is(MetaKey::L4proto, text("icmp"))], Reason::IcmpBlocked, prohibit()),
         (vec![], Reason::UdpBlocked, prohibit()),
     ]
-}
-
-fn split(networks: &[IpNet]) -> (Vec<IpNet>, Vec<IpNet>) {
-    // Overlapping intervals are refused by nft, so networks inside others are left out.
-    IpNet::aggregate(&networks.to_vec()).into_iter().partition(|net| matches!(net, IpNet::V4(_)))
-}
-
-fn interfaces(names: &[InterfaceName]) -> Vec<Expression<'static>> {
-    names.iter().map(|name| text(name.as_str().to_owned())).collect()
-}
-
-fn network_set(name: &'static str, kind: SetType, networks: Vec<IpNet>) -> Box<Set<'static>> {
-    let elements = networks.into_iter().map(|network| {
-        if network.prefix_len() == network.max_prefix_len() {
-            return text(network.addr().to_string());
-        }
-        Expression::Named(NamedExpression::Prefix(Prefix {
-            addr: Box::new(text(network.addr().to_string())),
-            len: u32::from(network.prefix_len()),
-        }))
-    });
-    Box::new(Set {
-        flags: Some(HashSet::from([SetFlag::Interval])),
-        ..set(name, kind, elements.collect())
-    })
-}
-
-pub(super) fn set(
-    name: &'static str,
-    kind: SetType,
-    elements: Vec<Expression<'static>>,
-) -> Set<'static> {
-    Set {
-        family: NfFamily::INet,
-        table: Cow::Borrowed(TABLE),
-        name: Cow::Borrowed(name),
-        set_type: SetTypeValue::Single(kind),
-        elem: some_unless_empty(elements),
-        ..Set::default()
-    }
-}
-
-fn some_unless_empty(
-    elements: Vec<Expression<'static>>,
-) -> Option<Cow<'static, [Expression<'static>]>> {
-    (!elements.is_empty()).then_some(Cow::Owned(elements))
-}
-
-pub(super) fn counter(name: impl Into<Cow<'static, str>>) -> Object {
-    Object::Known(NfListObject::Counter(Counter {
-        family: NfFamily::INet,
-        table: Cow::Borrowed(TABLE),
-        name: name.into(),
-        handle: None,
-        packets: Some(0),
-        bytes: Some(0),
-    }))
-}
-
-fn base_chain(name: &'static str, hook: NfHook, priority: i32) -> Object {
-    Object::Known(NfListObject::Chain(Chain {
-        _type: Some(NfChainType::Filter),
-        hook: Some(hook),
-        prio: Some(priority),
-        policy: Some(NfChainPolicy::Accept),
-        ..own_chain(name)
-    }))
-}
-
-fn chain(name: &'static str) -> Object {
-    Object::Known(NfListObject::Chain(own_chain(name)))
-}
-
-fn own_chain(name: &'static str) -> Chain<'static> {
-    Chain {
-        family: NfFamily::INet,
-        table: Cow::Borrowed(TABLE),
-        name: Cow::Borrowed(name),
-        ..Chain::default()
-    }
-}
-
-pub(super) fn rule(chain: &'static str, statements: Vec<Statement<'static>>) -> Object {
-    Object::Known(NfListObject::Rule(Rule {
-        family: NfFamily::INet,
-        table: Cow::Borrowed(TABLE),
-        chain: Cow::Borrowed(chain),
-        expr: Cow::Owned(statements),
-        ..Rule::default()
-    }))
-}
-
-pub(super) fn matches(
-    left: NamedExpression<'static>,
-    op: Operator,
-    right: Expression<'static>,
-) -> Statement<'static> {
-    Statement::Match(Match { left: Expression::Named(left), right, op })
-}
-
-fn meta_is(key: MetaKey, right: Expression<'static>) -> Statement<'static> {
-    matches(NamedExpression::Meta(Meta { key }), Operator::EQ, right)
-}
-
-fn meta_is_not(key: MetaKey, right: Expression<'static>) -> Statement<'static> {
-    matches(NamedExpression::Meta(Meta { key }), Operator::NEQ, right)
-}
-
-fn field_is(
-    protocol: &'static str,
-    name: &'static str,
-    right: Expression<'static>,
-) -> Statement<'static> {
-    Statement::Match(Match { left: field(protocol, name), right, op: Operator::EQ })
-}
-
-/// A field of the packet.
-pub(super) fn field(protocol: &'static str, name: &'static str) -> Expression<'static> {
-    let field = PayloadField { protocol: Cow::Borrowed(protocol), field: Cow::Borrowed(name) };
-    Expression::Named(NamedExpression::Payload(Payload::PayloadField(field)))
-}
-
-/// What the kernel knows of the packet.
-pub(super) fn meta(key: MetaKey) -> Expression<'static> {
-    Expression::Named(NamedExpression::Meta(Meta { key }))
-}
-
-/// `fib saddr . iif oif missing`: no route to the source leads back by the same interface.
-fn no_route_back() -> Statement<'static> {
-    let fib = Fib { result: FibResult::Oif, flags: HashSet::from([FibFlag::Saddr, FibFlag::Iif]) };
-    matches(NamedExpression::Fib(fib), Operator::EQ, Expression::Boolean(false))
-}
-
-/// The packet is for the box itself, or for everybody on the link.
-fn for_the_box() -> Statement<'static> {
-    let fib = Fib { result: FibResult::Type, flags: HashSet::from([FibFlag::Daddr]) };
-    matches(
-        NamedExpression::Fib(fib),
-        Operator::EQ,
-        any_of(&["local", "broadcast", "anycast", "multicast"]),
-    )
-}
-
-fn not_unicast() -> Statement<'static> {
-    meta_is(MetaKey::Pkttype, any_of(&["broadcast", "multicast"]))
-}
-
-/// What IPv6 needs to find its neighbours (RFC 4861); ARP does not pass these hooks.
-fn neighbour_discovery() -> Statement<'static> {
-    field_is(
-        "icmpv6",
-        "type",
-        any_of(&["nd-router-solicit", "nd-neighbor-solicit", "nd-neighbor-advert"]),
-    )
-}
-
-/// The packet belongs to a connection of the gate's own, by the mark of its socket; also an ICMP
-/// error about one. Not a socket in TIME_WAIT, whose addresses a new SYN may use again: that has no
-/// mark, and `tproxy` knows what to do with it.
-fn own_socket() -> Statement<'static> {
-    let socket = Socket { key: Cow::Owned(SocketAttr::Mark) };
-    matches(NamedExpression::Socket(socket), Operator::EQ, Expression::Number(MARK_DEVICE))
-}
-
-fn mark_intercepted() -> Statement<'static> {
-    Statement::Mangle(Mangle {
-        key: Expression::Named(NamedExpression::Meta(Meta { key: MetaKey::Mark })),
-        value: Expression::Number(MARK_INTERCEPTED),
-    })
-}
-
-pub(super) fn any_of(values: &[&'static str]) -> Expression<'static> {
-    Expression::Named(NamedExpression::Set(
-        values.iter().map(|value| SetItem::Element(text(*value))).collect(),
-    ))
-}
-
-pub(super) fn jump(target: &'static str) -> Statement<'static> {
-    Statement::Jump(JumpTarget { target: Cow::Borrowed(target) })
-}
-
-pub(super) fn count(name: impl Into<Cow<'static, str>>) -> Statement<'static> {
-    Statement::Counter(CounterRef::Named(name.into()))
-}
-
-fn reference(set: &'static str) -> Expression<'static> {
-    text(format!("@{set}"))
-}
-
-fn text(value: impl Into<Cow<'static, str>>) -> Expression<'static> {
-    Expression::String(value.into())
 }
 
 /// Priorities as nft(8) names them: mangle -150, filter 0.

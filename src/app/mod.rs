@@ -3,6 +3,7 @@
 //! [`Running`] is the whole gate. Its control loop is the only place that reacts to the kernel's
 //! changes (links, rules, nftables) and to signals.
 
+mod refused;
 mod reload;
 mod start;
 mod state;
@@ -25,6 +26,7 @@ use crate::net::netlink::{self, Change, Found, Netlink, NetlinkError};
 use crate::proxy::{Command, DataThread, Dials, Limits, Rules, RulesInForce};
 use crate::tunnel::Effect;
 
+use refused::Refused;
 pub use start::{StartError, build};
 pub use state::State;
 
@@ -70,13 +72,18 @@ impl Running {
         // The kernel may have changed between the first look and the subscription.
         self.take_stock().await;
         self.repair().await;
+        let mut refused = Refused::default();
+        self.record_refused(&mut refused).await;
         tracing::info!("the gate is ready");
         tell_manager(vec![NotifyState::Ready]).await;
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut harvests = tokio::time::interval(refused::EVERY);
+        harvests.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = end.asked() => break,
+                _ = harvests.tick() => self.record_refused(&mut refused).await,
                 _ = hangup.recv() => self.reload().await,
                 change = changes.next() => match change {
                     Some(change) => self.changed(change).await,
@@ -104,8 +111,17 @@ impl Running {
                 },
             }
         }
-        self.drain(end).await;
+        self.drain(end, refused).await;
         Ok(())
+    }
+
+    /// Records the packets that the rules have refused.
+    async fn record_refused(&self, refused: &mut Refused) {
+        if refused.is_due().await {
+            // Counting goes on in rules that are written anew: damage to them must not be lost.
+            self.repair().await;
+            refused.record(&self.audit, &self.rules.now().policy).await;
+        }
     }
 
     /// Reads everything that events tell about, for the time before them.
@@ -210,8 +226,9 @@ impl Running {
         }
     }
 
-    async fn drain(self, mut end: Ending) {
+    async fn drain(self, mut end: Ending, mut refused: Refused) {
         tracing::info!("draining: no new flows");
+        let (audit, rules) = (self.audit.clone(), self.rules.clone());
         tell_manager(vec![NotifyState::Stopping]).await;
         for thread in &self.threads {
             thread.tell(Command::Drain(PATIENCE));
@@ -239,7 +256,8 @@ impl Running {
         }
         self.rules.now().book.close();
         self.control.close();
-        let audit = self.audit;
+        drop(self.audit);
+        refused.record(&audit, &rules.now().policy).await;
         // The log's last records must be on disk before the process ends.
         let _ = tokio::task::spawn_blocking(move || audit.close()).await;
     }

@@ -21,15 +21,7 @@ pub(super) fn unrecorded(shared: &Shared, counted: Unrecorded) -> Vec<u8> {
         status_detail: Some(reason.sentence()),
         policy: None,
         firewall_rule: None,
-        src_endpoint: record::SrcEndpoint {
-            uid: None,
-            // OCSF wants an endpoint with a name or address; there are many behind this record.
-            name: Some("several devices"),
-            ip: None,
-            port: None,
-            mac: None,
-            type_id: kind::TYPE_IOT,
-        },
+        src_endpoint: record::SrcEndpoint::several(),
         dst_endpoint: None,
         connection_info: None,
         proxy_endpoint: None,

@@ -313,14 +313,14 @@ impl FlowRecord {
             src_endpoint: self.source(),
             dst_endpoint: Some(self.destination()),
             connection_info: Some(record::ConnectionInfo {
-                uid: record::Uid(self.uid),
+                uid: Some(record::Uid(self.uid)),
                 direction_id: kind::OUTBOUND,
                 protocol_num: kind::PROTOCOL_TCP,
-                protocol_name: "tcp",
-                protocol_ver_id: if self.device.ip().is_ipv4() { 4 } else { 6 },
+                protocol_name: Some("tcp"),
+                protocol_ver_id: Some(kind::ip_version(self.device.ip())),
                 boundary_id: (!refused).then_some(kind::BOUNDARY_VPN),
-                community_uid: &community,
-                flag_history: &flags,
+                community_uid: Some(&community),
+                flag_history: Some(&flags),
             }),
             proxy_endpoint: self.told.dial.as_ref().map(|dial| record::ProxyEndpoint {
                 ip: dial.local.to_canonical(),
@@ -352,7 +352,7 @@ impl FlowRecord {
         record::DstEndpoint {
             hostname: self.told.tls.name().map(ServerName::as_str),
             ip: self.dialled.ip(),
-            port: self.dialled.port(),
+            port: Some(self.dialled.port()),
             svc_name: self.told.rule.as_ref().and_then(|rule| rule.service.as_deref()),
             proxy_endpoint: self.told.dial.as_ref().map(|dial| record::ProxyEndpoint {
                 ip: dial.endpoint.ip().to_canonical(),

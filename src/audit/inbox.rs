@@ -187,6 +187,11 @@ impl Shared {
         }
     }
 
+    /// Whether nothing can be recorded now.
+    pub(super) fn is_failing(&self) -> bool {
+        self.refusing.load(Ordering::Acquire)
+    }
+
     /// Takes a slot.
     pub(super) fn take_slot(&self) -> Result<(), AuditUnavailable> {
         if self.refusing.load(Ordering::Acquire) {

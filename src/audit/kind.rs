@@ -89,12 +89,19 @@ pub(super) const PROTOCOL_TCP: u8 = 6;
 pub(super) const EXTENSION_ALPN: u8 = 16;
 /// `ja4_fingerprint_list.type_id`: JA4, the client's fingerprint.
 pub(super) const FINGERPRINT_JA4: u8 = 1;
+/// How many destinations a record names at most.
+pub(super) const MAX_SAMPLES: usize = 16;
 /// `status_code` of an Open.
 pub(super) const CODE_OPEN: &str = "open";
 /// Before the reason in the `status_code` of an Open in learn mode.
 pub(super) const CODE_WOULD_REFUSE: &str = "would_refuse_";
 /// `status_code` of an end that was found after a crash.
 pub(super) const CODE_CRASH: &str = "unknown_crash";
+
+/// `connection_info.protocol_ver_id` of an address.
+pub(super) fn ip_version(address: std::net::IpAddr) -> u8 {
+    if address.to_canonical().is_ipv4() { 4 } else { 6 }
+}
 
 const fn row(
     activity: (u8, &'static str),

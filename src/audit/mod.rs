@@ -25,6 +25,7 @@ mod keeper;
 mod keys;
 mod kind;
 mod manifest;
+mod packets;
 pub mod query;
 pub mod read;
 mod record;
@@ -57,6 +58,7 @@ pub use facts::{
 };
 pub use flow::{FlowRecord, Slot, Traffic};
 pub use keys::pinned_key;
+pub use packets::{PacketDestination, PacketDevice, PacketFacts};
 pub use sign::{KeyId, NoPublicKey, PublicKey};
 pub use verify::verify;
 
@@ -232,6 +234,23 @@ impl Audit {
     /// written, one record says how many there were, and the times of the first and the last.
     pub fn count_unrecorded(&self) {
         self.handle.shared.count_unrecorded(clock::unix_ms());
+    }
+
+    /// Records refused packets that never were a flow.
+    ///
+    /// # Errors
+    /// The log cannot be written now: nothing was taken, and the same may be tried again. What was
+    /// taken is not waited for.
+    pub fn note_packets(&self, facts: &[PacketFacts]) -> Result<(), AuditUnavailable> {
+        let shared = &self.handle.shared;
+        if shared.is_failing() {
+            return Err(shared.unavailable());
+        }
+        for facts in facts {
+            let body = packets::body(shared, facts);
+            shared.push(Entry { flow: uuid::Uuid::nil(), body, part: Part::Extra });
+        }
+        Ok(())
     }
 
     /// Records that another configuration is in force: the hashes of the old one and the new one.

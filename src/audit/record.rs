@@ -181,12 +181,27 @@ pub(super) struct SrcEndpoint<'a> {
     pub(super) type_id: u8,
 }
 
+impl SrcEndpoint<'_> {
+    /// Behind a record that counts many. OCSF wants an endpoint with a name or address.
+    pub(super) fn several() -> Self {
+        Self {
+            uid: None,
+            name: Some("several devices"),
+            ip: None,
+            port: None,
+            mac: None,
+            type_id: kind::TYPE_IOT,
+        }
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct DstEndpoint<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hostname: Option<&'a str>,
     pub(super) ip: IpAddr,
-    pub(super) port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) svc_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -206,15 +221,20 @@ pub(super) struct ProxyEndpoint<'a> {
 
 #[derive(Serialize)]
 pub(super) struct ConnectionInfo<'a> {
-    pub(super) uid: Uid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) uid: Option<Uid>,
     pub(super) direction_id: u8,
     pub(super) protocol_num: u8,
-    pub(super) protocol_name: &'static str,
-    pub(super) protocol_ver_id: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) protocol_name: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) protocol_ver_id: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) boundary_id: Option<u8>,
-    pub(super) community_uid: &'a str,
-    pub(super) flag_history: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) community_uid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) flag_history: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -317,6 +337,9 @@ pub(super) struct Egress<'a> {
     pub(super) connect_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) destination_match: Option<bool>,
+    /// Some of the places to which counted packets went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) destinations: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) conn_state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,9 @@
 pub mod nft;
 pub mod render;
 pub mod ruleset;
+pub mod tally;
 pub mod watch;
+mod words;
 
 use std::io;
 use std::net::SocketAddr;

@@ -9,14 +9,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use nftables::batch::Batch;
-use nftables::helper::{
-    DEFAULT_ARGS, NftablesError, apply_ruleset_with_args, get_current_ruleset_raw,
-};
-use nftables::schema::{NfListObject, Nftables};
-use serde_json::Value;
+use nftables::helper::{DEFAULT_ARGS, NftablesError, apply_ruleset_raw, get_current_ruleset_raw};
+use nftables::schema::NfListObject;
+use serde_json::{Value, json};
 
 use super::ruleset::{Plan, TABLE, own_table};
+use super::tally::{self, Generation};
+use super::words::{Command, Object};
 
 /// What went wrong with nftables, in one sentence with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +56,17 @@ pub enum Presence {
     Absent,
 }
 
-/// Replaces the table by a plan in one transaction.
+/// Makes the table a plan in one transaction. What a gate's table has counted stays; any other table
+/// of the name is replaced.
 ///
 /// # Errors
 /// nft's own words; nothing was changed then.
 pub fn apply(plan: &Plan) -> Result<(), NftError> {
-    run(&plan.transaction(), "applying the ruleset")
+    let amended = run(&plan.amendment(), "amending the ruleset");
+    if amended.is_ok() && verify(plan)? == Verified::Same {
+        return Ok(());
+    }
+    run(&plan.replacement(), "applying the ruleset")
 }
 
 /// Removes the table; fine when there is none.
@@ -70,10 +74,8 @@ pub fn apply(plan: &Plan) -> Result<(), NftError> {
 /// # Errors
 /// nft's own words.
 pub fn clear() -> Result<(), NftError> {
-    let mut batch = Batch::new();
-    batch.add(NfListObject::Table(own_table()));
-    batch.delete(NfListObject::Table(own_table()));
-    run(&batch.to_nftables(), "removing the ruleset")
+    let table = || Object::Known(NfListObject::Table(own_table()));
+    run(&[Command::Add(table()), Command::Delete(table())], "removing the ruleset")
 }
 
 /// Compares the kernel's table with a plan.
@@ -111,15 +113,31 @@ pub fn present() -> Result<Presence, NftError> {
 /// # Errors
 /// nft cannot be run or may not read.
 pub fn counters() -> Result<BTreeMap<String, u64>, NftError> {
-    let mut counters = BTreeMap::new();
-    for object in list()?.unwrap_or_default() {
+    let listed = ask(&["list", "counters", "table", "inet", TABLE], "listing the counters")?;
+    Ok(packets(listed).filter(|(name, _)| !tally::is_rest(name)).collect())
+}
+
+/// Reads a counter and sets it to zero in one step.
+pub(super) fn take_counter(name: &str) -> Result<u64, NftError> {
+    let reset = ask(&["reset", "counter", "inet", TABLE, name], "resetting a counter")?;
+    Ok(packets(reset).map(|(_, packets)| packets).sum())
+}
+
+/// Which generation refused packets are counted into.
+pub(super) fn generation() -> Result<Generation, NftError> {
+    let chain = ask(&["list", "chain", "inet", TABLE, "refuse"], "listing a chain")?;
+    let in_b = chain.into_iter().flatten().any(|object| {
+        let statements = object["rule"]["expr"].as_array().into_iter().flatten();
+        { statements }.any(|statement| statement["jump"]["target"] == Generation::B.chain())
+    });
+    Ok(if in_b { Generation::B } else { Generation::A })
+}
+
+fn packets(objects: Option<Vec<Value>>) -> impl Iterator<Item = (String, u64)> {
+    objects.unwrap_or_default().into_iter().filter_map(|object| {
         let counter = &object["counter"];
-        if let (Some(name), Some(packets)) = (counter["name"].as_str(), counter["packets"].as_u64())
-        {
-            counters.insert(name.to_owned(), packets);
-        }
-    }
-    Ok(counters)
+        Some((counter["name"].as_str()?.to_owned(), counter["packets"].as_u64()?))
+    })
 }
 
 /// Whether nft is there and may work.
@@ -133,23 +151,36 @@ pub fn probe() -> Result<(), NftError> {
     }
 }
 
-fn run(transaction: &Nftables<'_>, hint: &'static str) -> Result<(), NftError> {
-    apply_ruleset_with_args(transaction, None::<&str>, DEFAULT_ARGS.iter().copied())
+/// Runs a transaction.
+pub(super) fn run(commands: &[Command], hint: &'static str) -> Result<(), NftError> {
+    let transaction = json!({ "nftables": commands }).to_string();
+    apply_ruleset_raw(&transaction, None::<&str>, DEFAULT_ARGS.iter().copied())
+        .map(drop)
         .map_err(|error| explain(error, hint))
 }
 
 /// The table's objects as nft lists them; `None` when there is no such table.
 fn list() -> Result<Option<Vec<Value>>, NftError> {
-    let listed = get_current_ruleset_raw(None::<&str>, ["list", "table", "inet", TABLE]);
+    ask(&["list", "table", "inet", TABLE], "listing the table")
+}
+
+/// The same with numbers in place of the names of protocols.
+pub(super) fn list_numbers() -> Result<Option<Vec<Value>>, NftError> {
+    ask(&["-n", "list", "table", "inet", TABLE], "listing the table")
+}
+
+/// What nft answers; `None` when there is no such thing.
+fn ask(words: &[&str], hint: &'static str) -> Result<Option<Vec<Value>>, NftError> {
+    let listed = get_current_ruleset_raw(None::<&str>, words.iter().copied());
     let text = match listed {
         Ok(text) => text,
         Err(NftablesError::NftFailed { stderr, .. }) if stderr.contains("No such file") => {
             return Ok(None);
         }
-        Err(error) => return Err(explain(error, "listing the table")),
+        Err(error) => return Err(explain(error, hint)),
     };
     let document: Value = serde_json::from_str(&text)
-        .map_err(|error| explain(NftablesError::NftInvalidJson(error), "listing the table"))?;
+        .map_err(|error| explain(NftablesError::NftInvalidJson(error), hint))?;
     let objects = document["nftables"].as_array().cloned().unwrap_or_default();
     Ok(Some(objects.into_iter().filter(|object| object.get("metainfo").is_none()).collect()))
 }
@@ -178,6 +209,14 @@ fn canonical_line(mut object: Value) -> String {
             for volatile in ["handle", "packets", "bytes", "index"] {
                 fields.remove(volatile);
             }
+            if fields.get("name").and_then(Value::as_str).is_some_and(tally::is_filled_by_packets) {
+                // Its content is what passed; whether nft shows the flag depends on its version.
+                fields.remove("elem");
+                fields.remove("flags");
+            }
+            if fields.get("chain").is_some_and(|chain| chain == "refuse") {
+                either_generation(fields.get_mut("expr"));
+            }
         }
         sort_lists(inner);
     }
@@ -185,6 +224,17 @@ fn canonical_line(mut object: Value) -> String {
     // Writing to a String cannot fail; serde_json maps are ordered by key.
     let _ = write!(line, "{object}");
     line
+}
+
+/// Which generation the packets are counted into is no difference.
+fn either_generation(statements: Option<&mut Value>) {
+    for statement in statements.and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(target) = statement.pointer_mut("/jump/target")
+            && *target == Generation::B.chain()
+        {
+            *target = Generation::A.chain().into();
+        }
+    }
 }
 
 fn sort_lists(value: &mut Value) {

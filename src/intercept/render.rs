@@ -11,26 +11,29 @@ use nftables::stmt::{Counter, Operator, RejectType, Statement};
 use serde::Serialize;
 
 use super::ruleset::{Plan, TABLE};
+use super::words::Object;
 
 /// A plan as a file for `nft -f`: replaces the table in one transaction.
 pub fn text(plan: &Plan) -> String {
     let objects = plan.objects();
     let mut out =
         format!("table inet {TABLE}\ndelete table inet {TABLE}\n\ntable inet {TABLE} {{\n");
+    let mut known = Vec::new();
     for object in &objects {
         match object {
-            NfListObject::Counter(counter) => {
+            Object::Known(NfListObject::Counter(counter)) => {
                 let _ = writeln!(out, "\tcounter {} {{\n\t}}\n", counter.name);
             }
-            NfListObject::Set(set) => out.push_str(&set_text(set)),
-            _ => {}
+            Object::Known(NfListObject::Set(set)) => out.push_str(&set_text(set)),
+            Object::Known(object) => known.push(object),
+            Object::Counting(set) => out.push_str(&set.text()),
         }
     }
-    for object in &objects {
+    for object in &known {
         let NfListObject::Chain(chain) = object else { continue };
         let _ = writeln!(out, "\tchain {} {{", chain.name);
         out.push_str(&hook_text(chain));
-        for rule in objects.iter().filter_map(|object| match object {
+        for rule in known.iter().filter_map(|object| match object {
             NfListObject::Rule(rule) if rule.chain == chain.name => Some(rule),
             _ => None,
         }) {
@@ -81,6 +84,8 @@ fn statement(statement: &Statement<'_>) -> String {
     match statement {
         Statement::Accept(_) => "accept".to_owned(),
         Statement::Drop(_) => "drop".to_owned(),
+        Statement::Return(_) => "return".to_owned(),
+        Statement::Set(set) => format!("add {} {{ {} }}", set.set, expression(&set.elem)),
         Statement::Jump(target) => format!("jump {}", target.target),
         Statement::Match(matching) => {
             let left = expression(&matching.left);
@@ -142,6 +147,9 @@ fn named_expression(named: &NamedExpression<'_>) -> String {
         }
         NamedExpression::Socket(socket) => format!("socket {}", word(&socket.key)),
         NamedExpression::Prefix(prefix) => format!("{}/{}", expression(&prefix.addr), prefix.len),
+        NamedExpression::Concat(parts) => {
+            parts.iter().map(expression).collect::<Vec<_>>().join(" . ")
+        }
         NamedExpression::Set(items) => {
             let items: Vec<String> = items
                 .iter()

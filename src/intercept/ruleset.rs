@@ -6,24 +6,20 @@
 //! tracking: what a packet is follows from where it came in, its mark and its addresses.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use nftables::batch::Batch;
-use nftables::expr::{
-    Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField,
-    Prefix, SetItem, Socket, SocketAttr,
-};
-use nftables::schema::{
-    Chain, Counter, NfListObject, Nftables, Rule, Set, SetFlag, SetType, SetTypeValue, Table,
-};
-use nftables::stmt::{
-    Counter as CounterRef, JumpTarget, Mangle, Match, Operator, Reject, RejectType, Statement,
-    TProxy,
-};
-use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook, RejectCode};
+use nftables::expr::{Expression, MetaKey};
+use nftables::schema::{FlushObject, NfListObject, Set, SetType, Table};
+use nftables::stmt::{Reject, RejectType, Statement, TProxy};
+use nftables::types::{NfFamily, NfHook, RejectCode};
 
+use super::tally::{self, Generation};
+use super::words::{
+    Command, Object, base_chain, chain, count, counter, field_is, for_the_box, interfaces, jump,
+    mark_intercepted, meta_is, meta_is_not, neighbour_discovery, network_set, no_route_back,
+    not_unicast, own_socket, reference, rule, set, split, text,
+};
 use crate::config::{InterfaceName, Site};
 use crate::net::netlink::Families;
 use crate::net::socket::{LISTEN_V4, LISTEN_V6};
@@ -112,11 +108,14 @@ impl Plan {
     }
 
     /// The table as a list of objects, in the order in which they must be added.
-    pub fn objects(&self) -> Vec<NfListObject<'static>> {
-        let mut objects = vec![NfListObject::Table(own_table())];
+    pub(super) fn objects(&self) -> Vec<Object> {
+        let mut objects = vec![Object::Known(NfListObject::Table(own_table()))];
         objects.extend(COUNTED.iter().map(|reason| counter(reason.code())));
+        objects.extend(tally::counters());
         objects.extend(WallCounter::ALL.iter().map(|wall| counter(wall.name())));
-        objects.extend(self.sets());
+        let sets = self.sets().into_iter();
+        objects.extend(sets.map(|set| Object::Known(NfListObject::Set(Box::new(set)))));
+        objects.extend(tally::sets());
         for (name, hook, priority) in BASE_CHAINS {
             objects.push(base_chain(name, hook, priority));
         }
@@ -126,18 +125,39 @@ impl Plan {
     }
 
     /// One transaction that replaces the table by this plan, whatever was there before.
-    pub fn transaction(&self) -> Nftables<'static> {
-        let mut batch = Batch::new();
+    pub(super) fn replacement(&self) -> Vec<Command> {
+        let table = || Object::Known(NfListObject::Table(own_table()));
         // Deleting a table that is not there fails, so it is added first.
-        batch.add(NfListObject::Table(own_table()));
-        batch.delete(NfListObject::Table(own_table()));
-        for object in self.objects() {
-            batch.add(object);
-        }
-        batch.to_nftables()
+        let mut commands = vec![Command::Add(table()), Command::Delete(table())];
+        commands.extend(self.objects().into_iter().map(Command::Add));
+        commands
     }
 
-    fn sets(&self) -> Vec<NfListObject<'static>> {
+    /// One transaction that makes a gate's table this plan and keeps what it has counted. Fails or
+    /// leaves something over where the table was not a gate's.
+    pub(super) fn amendment(&self) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for object in self.objects() {
+            match &object {
+                Object::Known(NfListObject::Set(set)) => {
+                    let empty = Box::new(Set { elem: None, ..Set::clone(set) });
+                    commands.push(Command::Add(Object::Known(NfListObject::Set(empty.clone()))));
+                    commands.push(Command::Flush(FlushObject::Set(empty)));
+                    commands.push(Command::Add(object));
+                }
+                Object::Known(NfListObject::Chain(chain)) => {
+                    let flush = Command::Flush(FlushObject::Chain(chain.clone()));
+                    commands.extend([Command::Add(object), flush]);
+                }
+                // They hold what was counted. Without them the rules cannot be added.
+                Object::Counting(_) => {}
+                Object::Known(_) => commands.push(Command::Add(object)),
+            }
+        }
+        commands
+    }
+
+    fn sets(&self) -> Vec<Set<'static>> {
         let (device_v4, device_v6) = split(&self.device_networks);
         let (vpc_v4, _) = split(&self.vpc_networks);
         vec![
@@ -154,7 +174,7 @@ impl Plan {
         ]
     }
 
-    fn rules(&self) -> Vec<NfListObject<'static>> {
+    fn rules(&self) -> Vec<Object> {
         let mut rules = vec![
             rule(
                 "prerouting",
@@ -224,11 +244,14 @@ impl Plan {
             ),
             rule("egress", vec![count("egress_stopped"), Statement::Drop(None)]),
         ]);
-        rules.extend(refusals());
+        for generation in Generation::ALL {
+            rules.extend(tally::rules(generation));
+        }
+        rules.extend(refuse_rules(Generation::A));
         rules
     }
 
-    fn interception(&self) -> Vec<NfListObject<'static>> {
+    fn interception(&self) -> Vec<Object> {
         let mut rules = vec![self.tproxy("ip", "device_v4", LISTEN_V4)];
         if self.families() == Families::Both {
             rules.push(self.tproxy("ip6", "device_v6", LISTEN_V6));
@@ -236,12 +259,7 @@ impl Plan {
         rules
     }
 
-    fn tproxy(
-        &self,
-        family: &'static str,
-        devices: &'static str,
-        listener: IpAddr,
-    ) -> NfListObject<'static> {
+    fn tproxy(&self, family: &'static str, devices: &'static str, listener: IpAddr) -> Object {
         rule(
             "from_device",
             vec![
@@ -264,9 +282,19 @@ pub fn own_table() -> Table<'static> {
     Table { family: NfFamily::INet, name: Cow::Borrowed(TABLE), handle: None }
 }
 
-/// What happens to everything that is not intercepted: it is counted under its reason and answered,
-/// so that the device fails at once instead of hanging.
-fn refusals() -> Vec<NfListObject<'static>> {
+/// What happens to everything that is not intercepted: it is counted, by who and where to and under
+/// its reason, and answered, so that the device fails at once instead of hanging.
+pub(super) fn refuse_rules(generation: Generation) -> Vec<Object> {
+    let mut rules = vec![rule("refuse", vec![jump(generation.chain())])];
+    for (mut matching, reason, answer) in rows() {
+        matching.extend([count(reason.code()), answer]);
+        rules.push(rule("refuse", matching));
+    }
+    rules
+}
+
+/// Which refused packets have which reason and answer; the first row that matches counts.
+pub(super) fn rows() -> Vec<(Vec<Statement<'static>>, Reason, Statement<'static>)> {
     let prohibit = || {
         Statement::Reject(Some(Reject {
             _type: Some(RejectType::ICMPX),
@@ -275,208 +303,19 @@ fn refusals() -> Vec<NfListObject<'static>> {
     };
     let reset =
         || Statement::Reject(Some(Reject { _type: Some(RejectType::TCPReset), expr: None }));
-    let refuse = |mut matches: Vec<Statement<'static>>, reason: Reason, answer| {
-        matches.extend([count(reason.code()), answer]);
-        rule("refuse", matches)
-    };
     let port = |protocol, port| field_is(protocol, "dport", Expression::Number(port));
     let tcp = || meta_is(MetaKey::L4proto, text("tcp"));
     let ipv6 = || meta_is(MetaKey::Nfproto, text("ipv6"));
     vec![
-        refuse(vec![port("udp", 443)], Reason::QuicBlocked, prohibit()),
-        refuse(vec![port("udp", 53)], Reason::DnsForeignResolver, prohibit()),
-        refuse(vec![port("tcp", 53)], Reason::DnsForeignResolver, reset()),
-        refuse(vec![ipv6(), tcp()], Reason::Ipv6Blocked, reset()),
-        refuse(vec![ipv6()], Reason::Ipv6Blocked, prohibit()),
-        refuse(vec![tcp()], Reason::TcpPortBlocked, reset()),
-        refuse(vec![meta_is(MetaKey::L4proto, text("icmp"))], Reason::IcmpBlocked, prohibit()),
-        refuse(vec![], Reason::UdpBlocked, prohibit()),
+        (vec![port("udp", 443)], Reason::QuicBlocked, prohibit()),
+        (vec![port("udp", 53)], Reason::DnsForeignResolver, prohibit()),
+        (vec![port("tcp", 53)], Reason::DnsForeignResolver, reset()),
+        (vec![ipv6(), tcp()], Reason::Ipv6Blocked, reset()),
+        (vec![ipv6()], Reason::Ipv6Blocked, prohibit()),
+        (vec![tcp()], Reason::TcpPortBlocked, reset()),
+        (vec![meta_is(MetaKey::L4proto, text("icmp"))], Reason::IcmpBlocked, prohibit()),
+        (vec![], Reason::UdpBlocked, prohibit()),
     ]
-}
-
-fn split(networks: &[IpNet]) -> (Vec<IpNet>, Vec<IpNet>) {
-    // Overlapping intervals are refused by nft, so networks inside others are left out.
-    IpNet::aggregate(&networks.to_vec()).into_iter().partition(|net| matches!(net, IpNet::V4(_)))
-}
-
-fn interfaces(names: &[InterfaceName]) -> Vec<Expression<'static>> {
-    names.iter().map(|name| text(name.as_str().to_owned())).collect()
-}
-
-fn network_set(name: &'static str, kind: SetType, networks: Vec<IpNet>) -> NfListObject<'static> {
-    let elements = networks.into_iter().map(|network| {
-        if network.prefix_len() == network.max_prefix_len() {
-            return text(network.addr().to_string());
-        }
-        Expression::Named(NamedExpression::Prefix(Prefix {
-            addr: Box::new(text(network.addr().to_string())),
-            len: u32::from(network.prefix_len()),
-        }))
-    });
-    NfListObject::Set(Box::new(Set {
-        family: NfFamily::INet,
-        table: Cow::Borrowed(TABLE),
-        name: Cow::Borrowed(name),
-        set_type: SetTypeValue::Single(kind),
-        flags: Some(HashSet::from([SetFlag::Interval])),
-        elem: some_unless_empty(elements.collect()),
-        ..Set::default()
-    }))
-}
-
-fn set(
-    name: &'static str,
-    kind: SetType,
-    elements: Vec<Expression<'static>>,
-) -> NfListObject<'static> {
-    NfListObject::Set(Box::new(Set {
-        family: NfFamily::INet,
-        table: Cow::Borrowed(TABLE),
-        name: Cow::Borrowed(name),
-        set_type: SetTypeValue::Single(kind),
-        elem: some_unless_empty(elements),
-        ..Set::default()
-    }))
-}
-
-fn some_unless_empty(
-    elements: Vec<Expression<'static>>,
-) -> Option<Cow<'static, [Expression<'static>]>> {
-    (!elements.is_empty()).then_some(Cow::Owned(elements))
-}
-
-fn counter(name: &'static str) -> NfListObject<'static> {
-    NfListObject::Counter(Counter {
-        family: NfFamily::INet,
-        table: Cow::Borrowed(TABLE),
-        name: Cow::Borrowed(name),
-        handle: None,
-        packets: Some(0),
-        bytes: Some(0),
-    })
-}
-
-fn base_chain(name: &'static str, hook: NfHook, priority: i32) -> NfListObject<'static> {
-    NfListObject::Chain(Chain {
-        family: NfFamily::INet,
-        table: Cow::Borrowed(TABLE),
-        name: Cow::Borrowed(name),
-        _type: Some(NfChainType::Filter),
-        hook: Some(hook),
-        prio: Some(priority),
-        policy: Some(NfChainPolicy::Accept),
-        ..Chain::default()
-    })
-}
-
-fn chain(name: &'static str) -> NfListObject<'static> {
-    NfListObject::Chain(Chain {
-        family: NfFamily::INet,
-        table: Cow::Borrowed(TABLE),
-        name: Cow::Borrowed(name),
-        ..Chain::default()
-    })
-}
-
-fn rule(chain: &'static str, statements: Vec<Statement<'static>>) -> NfListObject<'static> {
-    NfListObject::Rule(Rule {
-        family: NfFamily::INet,
-        table: Cow::Borrowed(TABLE),
-        chain: Cow::Borrowed(chain),
-        expr: Cow::Owned(statements),
-        ..Rule::default()
-    })
-}
-
-fn matches(
-    left: NamedExpression<'static>,
-    op: Operator,
-    right: Expression<'static>,
-) -> Statement<'static> {
-    Statement::Match(Match { left: Expression::Named(left), right, op })
-}
-
-fn meta_is(key: MetaKey, right: Expression<'static>) -> Statement<'static> {
-    matches(NamedExpression::Meta(Meta { key }), Operator::EQ, right)
-}
-
-fn meta_is_not(key: MetaKey, right: Expression<'static>) -> Statement<'static> {
-    matches(NamedExpression::Meta(Meta { key }), Operator::NEQ, right)
-}
-
-fn field_is(
-    protocol: &'static str,
-    field: &'static str,
-    right: Expression<'static>,
-) -> Statement<'static> {
-    let field = PayloadField { protocol: Cow::Borrowed(protocol), field: Cow::Borrowed(field) };
-    matches(NamedExpression::Payload(Payload::PayloadField(field)), Operator::EQ, right)
-}
-
-/// `fib saddr . iif oif missing`: no route to the source leads back by the same interface.
-fn no_route_back() -> Statement<'static> {
-    let fib = Fib { result: FibResult::Oif, flags: HashSet::from([FibFlag::Saddr, FibFlag::Iif]) };
-    matches(NamedExpression::Fib(fib), Operator::EQ, Expression::Boolean(false))
-}
-
-/// The packet is for the box itself, or for everybody on the link.
-fn for_the_box() -> Statement<'static> {
-    let fib = Fib { result: FibResult::Type, flags: HashSet::from([FibFlag::Daddr]) };
-    matches(
-        NamedExpression::Fib(fib),
-        Operator::EQ,
-        any_of(&["local", "broadcast", "anycast", "multicast"]),
-    )
-}
-
-fn not_unicast() -> Statement<'static> {
-    meta_is(MetaKey::Pkttype, any_of(&["broadcast", "multicast"]))
-}
-
-/// What IPv6 needs to find its neighbours (RFC 4861); ARP does not pass these hooks.
-fn neighbour_discovery() -> Statement<'static> {
-    field_is(
-        "icmpv6",
-        "type",
-        any_of(&["nd-router-solicit", "nd-neighbor-solicit", "nd-neighbor-advert"]),
-    )
-}
-
-/// The packet belongs to a connection of the gate's own, by the mark of its socket; also an ICMP
-/// error about one. Not a socket in TIME_WAIT, whose addresses a new SYN may use again: that has no
-/// mark, and `tproxy` knows what to do with it.
-fn own_socket() -> Statement<'static> {
-    let socket = Socket { key: Cow::Owned(SocketAttr::Mark) };
-    matches(NamedExpression::Socket(socket), Operator::EQ, Expression::Number(MARK_DEVICE))
-}
-
-fn mark_intercepted() -> Statement<'static> {
-    Statement::Mangle(Mangle {
-        key: Expression::Named(NamedExpression::Meta(Meta { key: MetaKey::Mark })),
-        value: Expression::Number(MARK_INTERCEPTED),
-    })
-}
-
-fn any_of(values: &[&'static str]) -> Expression<'static> {
-    Expression::Named(NamedExpression::Set(
-        values.iter().map(|value| SetItem::Element(text(*value))).collect(),
-    ))
-}
-
-fn jump(target: &'static str) -> Statement<'static> {
-    Statement::Jump(JumpTarget { target: Cow::Borrowed(target) })
-}
-
-fn count(name: &'static str) -> Statement<'static> {
-    Statement::Counter(CounterRef::Named(Cow::Borrowed(name)))
-}
-
-fn reference(set: &'static str) -> Expression<'static> {
-    text(format!("@{set}"))
-}
-
-fn text(value: impl Into<Cow<'static, str>>) -> Expression<'static> {
-    Expression::String(value.into())
 }
 
 /// Priorities as nft(8) names them: mangle -150, filter 0.
@@ -486,4 +325,4 @@ const BASE_CHAINS: [(&str, NfHook, i32); 4] = [
     ("forward", NfHook::Forward, 0),
     ("output", NfHook::Output, 0),
 ];
-const CHAINS: [&str; 4] = ["from_device", "to_box", "egress", "refuse"];
+const CHAINS: [&str; 6] = ["from_device", "to_box", "egress", "tally_a", "tally_b", "refuse"];

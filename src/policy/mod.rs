@@ -167,6 +167,11 @@ impl Policy {
         Verdict { identity: who.identity(), outcome: self.outcome(asking, &who, name, port) }
     }
 
+    /// Who a device is, whatever it wants.
+    pub fn identify(&self, asking: Asking) -> Identity {
+        self.devices.identify(asking).identity()
+    }
+
     /// Judges a granted flow again, under a later policy.
     ///
     /// The endpoint of the new grant may have other networks than the old one's: whether the address

@@ -1,11 +1,12 @@
 //! What each kind of record says.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluicegate::audit::{
-    AlertFacts, AlertFrom, Audit, FlowEnd, HandshakeFacts, LearntFacts, NoteFacts, RuleFacts,
-    TrafficFacts,
+    AlertFacts, AlertFrom, Audit, FlowEnd, HandshakeFacts, LearntFacts, NoteFacts,
+    PacketDestination, PacketDevice, PacketFacts, RuleFacts, TrafficFacts,
 };
 use sluicegate::hello::HelloFacts;
 use sluicegate::reason::Reason;
@@ -260,6 +261,64 @@ fn a_refusal_before_any_hello_claims_nothing() {
     assert_eq!(timeout["unmapped"]["egress"]["alert"], 80);
     assert!(timeout["unmapped"]["egress"].get("detail").is_none());
     assert_eq!(timeout["connection_info"]["flag_history"], "ShAd");
+}
+
+#[test]
+fn packets_are_counted_with_what_is_known_of_them() {
+    let at = |seconds| std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let device = PacketDevice {
+        mac: "00:1b:1b:2c:3d:4e".parse().unwrap(),
+        address: "10.10.3.7".parse().unwrap(),
+        name: Some("press-3".into()),
+        identity: "mac",
+    };
+    let one = PacketFacts {
+        reason: Reason::QuicBlocked,
+        device: Some(device),
+        protocol: Some(17),
+        to: PacketDestination::One("203.0.113.80".parse().unwrap(), Some(443)),
+        packets: 12,
+        since: Some(at(1_000)),
+        until: at(1_010),
+    };
+    let echo = PacketFacts {
+        reason: Reason::IcmpBlocked,
+        protocol: Some(1),
+        to: PacketDestination::One("203.0.113.80".parse().unwrap(), None),
+        ..one.clone()
+    };
+    let places = (0..20).map(|number| ([203, 0, 113, number].into(), Some(9))).collect();
+    let several = PacketFacts {
+        reason: Reason::UdpBlocked,
+        protocol: Some(200),
+        to: PacketDestination::Several(places),
+        ..one.clone()
+    };
+    let unknown = PacketFacts {
+        device: None,
+        protocol: None,
+        to: PacketDestination::Several(Vec::new()),
+        since: None,
+        ..one.clone()
+    };
+    let records = left_by(|audit| audit.note_packets(&[one, echo, several, unknown]).unwrap());
+    let [one, echo, several, unknown] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!(classes(one), [5, 2, 2, 2, 2]);
+    assert_eq!((&one["status_code"], &one["count"]), (&json!("quic_blocked"), &json!(12)));
+    assert_eq!(one["src_endpoint"]["mac"], "00:1b:1b:2c:3d:4e");
+    assert_eq!(one["dst_endpoint"], json!({ "ip": "203.0.113.80", "port": 443 }));
+    let times = ["start_time", "end_time", "duration"].map(|name| one[name].as_u64().unwrap());
+    assert_eq!(times, [1_000_000, 1_010_000, 10_000]);
+    let udp = json!({
+        "direction_id": 2, "protocol_num": 17, "protocol_name": "udp", "protocol_ver_id": 4,
+    });
+    assert_eq!(one["connection_info"], udp);
+    assert_eq!(echo["dst_endpoint"], json!({ "ip": "203.0.113.80" }));
+    assert_eq!(several["unmapped"]["egress"]["destinations"][15], "203.0.113.15:9");
+    assert_eq!(several["unmapped"]["egress"]["destinations"].as_array().unwrap().len(), 16);
+    assert!(several["connection_info"].get("protocol_name").is_none());
+    assert_eq!(unknown["src_endpoint"]["name"], "several devices");
+    assert!(unknown.get("start_time").is_none() && unknown.get("connection_info").is_none());
 }
 
 #[test]

@@ -159,6 +159,16 @@ fn assert_consistent(record: &Value) {
     let refused = record["action_id"] == 2 || record["disposition_id"] == 27;
     let withdrawn = record["status_code"] == "policy_withdrawn";
     assert_eq!(activity == 5, refused && !withdrawn, "{record}");
+    let packets = record["unmapped"]["egress"]["stage"] == "packet";
+    if packets {
+        assert!(number("/count") > Some(0), "{record}");
+    } else {
+        let flow = ["/start_time", "/connection_info/protocol_ver_id", "/dst_endpoint/port"];
+        let counted = number("/count").is_some();
+        assert!(counted || flow.iter().all(|member| number(member).is_some()), "{record}");
+        let named = ["/connection_info/uid", "/connection_info/flag_history"];
+        assert!(counted || named.iter().all(|m| record.pointer(m).is_some()), "{record}");
+    }
     if let Some(bytes) = number("/traffic/bytes") {
         let both = number("/traffic/bytes_out").zip(number("/traffic/bytes_in"));
         assert_eq!(both.map(|(out, back)| out + back), Some(bytes));

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::chain::Head;
-use super::inbox::{Entry, Part, Shared, Unrecorded, Work};
+use super::inbox::{Entry, Part, Patience, Shared, Unrecorded, Work};
 use super::journal::Journal;
 use super::read::SegmentName;
 use super::storage::{self, SegmentFile, Storage};
@@ -35,6 +35,10 @@ pub(super) struct Tuning {
     pub(super) retry: Duration,
     /// How long refusals without a record are counted before the count is recorded.
     pub(super) gather: Duration,
+    /// How long an end may wait for an Open to share its sync with.
+    pub(super) linger: Duration,
+    /// Between the beginnings of two batches while many flows wait for each.
+    pub(super) pace: Duration,
     /// A batch is not filled beyond this.
     pub(super) batch_bytes: usize,
     /// Between two checkpoints, in time.
@@ -50,6 +54,8 @@ impl Default for Tuning {
             segment_age: Duration::from_hours(1),
             retry: Duration::from_secs(1),
             gather: Duration::from_secs(1),
+            linger: Duration::from_millis(10),
+            pace: Duration::from_millis(1),
             batch_bytes: 4 << 20,
             checkpoint_every: Duration::from_secs(60),
             checkpoint_lines: 1000,
@@ -87,6 +93,8 @@ pub(super) struct Writer<S: Storage> {
     counted: Option<Unrecorded>,
     buffer: Vec<u8>,
     retry_at: Option<Instant>,
+    /// How many waited for the last batch.
+    waiters: usize,
     /// A checkpoint has to be written, whatever else there is.
     checkpoint: bool,
     /// The directory is this process's as long as this is open.
@@ -119,6 +127,7 @@ impl<S: Storage> Writer<S> {
             counted: None,
             buffer: Vec::new(),
             retry_at: None,
+            waiters: 0,
             checkpoint: false,
             _lock: lock,
         }
@@ -140,10 +149,17 @@ impl<S: Storage> Writer<S> {
     /// The thread: until the log is closed.
     pub(super) fn run(mut self) {
         let guard = Abandon(Arc::clone(&self.shared));
+        let patience = Patience { gather: self.tuning.gather, linger: self.tuning.linger };
+        let mut began = Instant::now();
         loop {
-            let gather = self.tuning.gather;
+            // Each batch costs a sync and wakes every data thread. Where flows come in crowds, more
+            // of them share one; a flow that comes alone never waits for others.
+            if self.waiters >= CROWD {
+                std::thread::sleep(self.tuning.pace.saturating_sub(began.elapsed()));
+            }
             let due = self.retry_at.unwrap_or_else(|| self.journal.due_at());
-            let work = self.shared.wait(&mut self.inbox, &mut self.counted, gather, due);
+            let work = self.shared.wait(&mut self.inbox, &mut self.counted, patience, due);
+            began = Instant::now();
             self.admit_all();
             self.step(work == Work::Last);
             if work == Work::Last {
@@ -359,10 +375,12 @@ impl<S: Storage> Writer<S> {
 
     fn settle(&mut self, taken: usize) {
         let mut freed = 0;
+        self.waiters = 0;
         for entry in self.pending.drain(..taken) {
             match entry.part {
                 Part::Open(waiter) => {
                     self.open.insert(entry.flow);
+                    self.waiters += 1;
                     // The waiter may be gone: a flow that was dropped while it waited.
                     let _ = waiter.send(Ok(()));
                 }
@@ -494,5 +512,7 @@ fn write<F: SegmentFile>(segment: &mut Segment<F>, bytes: &[u8]) -> io::Result<(
 
 /// The file that says up to which sequence number no flow was open any more.
 pub(super) const SETTLED: &str = "settled";
+/// So many that wait for one batch come in a crowd.
+const CROWD: usize = 4;
 /// What must fit on the disk before flows are allowed again.
 const HEADROOM: u64 = 256 << 10;

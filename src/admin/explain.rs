@@ -14,8 +14,7 @@ use time::OffsetDateTime;
 
 use crate::config::Site;
 use crate::name::{NameError, ServerName};
-use crate::net::neighbour::Neighbours;
-use crate::net::netlink::Netlink;
+use crate::net::neighbour::{Lookup, Neighbours};
 use crate::policy::{Asking, Grant, Policy, Step};
 use crate::proxy::{Rules, RulesInForce};
 use crate::reason::Reason;
@@ -99,7 +98,7 @@ impl Explainer {
     pub async fn explain(&self, flow: &AskedFlow) -> Result<Explanation, String> {
         let rules = self.rules.now();
         let named = Named::read(&flow.device, &rules.site)?;
-        let heard = self.heard(&named).await;
+        let heard = self.heard(&named);
         let (mut explanation, grant) = by_policy(&rules.site, &rules.policy, flow, &named, heard);
         explanation.online = true;
         if let Some(grant) = grant {
@@ -109,10 +108,10 @@ impl Explainer {
         Ok(explanation)
     }
 
-    async fn heard(&self, named: &Named) -> Heard {
-        let netlink = Netlink::open().ok();
+    fn heard(&self, named: &Named) -> Heard {
+        let lookup = Lookup::open().ok();
         let mac = match named.address() {
-            Some(address) => self.neighbours.ask(address, netlink.as_ref()).await.ok().flatten(),
+            Some(address) => self.neighbours.ask(address, lookup.as_ref()).ok().flatten(),
             None => None,
         };
         Heard { mac, address: named.mac().and_then(|mac| self.neighbours.address(mac)) }

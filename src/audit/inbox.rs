@@ -99,10 +99,26 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     entries: Vec<Entry>,
+    /// Somebody waits for one of the entries, or room is short.
+    urgent: bool,
     unrecorded: Option<Unrecorded>,
     state: State,
+    writer: Attention,
     /// There may be room on the disk again.
     poked: bool,
+}
+
+/// What the writer is at, so that nobody calls it in vain: under load that is a system call and two
+/// context switches for every record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Attention {
+    /// It writes, and takes what there is before it waits.
+    #[default]
+    Busy,
+    /// It waits for something urgent, and looks by itself before long.
+    Lingers,
+    /// It waits for anything.
+    Asleep,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,6 +167,15 @@ impl Health {
 /// What is said of a disk without room.
 fn no_room(directory: &dyn std::fmt::Display) -> String {
     format!("no space is left for the audit log in {directory}; make room there")
+}
+
+/// How long what nobody waits for may lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Refusals without a record.
+    pub(super) gather: Duration,
+    /// Ends.
+    pub(super) linger: Duration,
 }
 
 /// What the writer has to do next.
@@ -250,10 +275,19 @@ impl Shared {
             }
             return;
         }
+        // Nobody waits for an end; but it holds its slot until it is durable.
+        let scarce = self.free.load(Ordering::Relaxed) < self.slots / SCARCE_PART;
+        let urgent = scarce || !matches!(entry.part, Part::End | Part::Refusal);
         queue.entries.push(entry);
-        let first = queue.entries.len() == 1;
-        drop(queue);
-        if first {
+        queue.urgent |= urgent;
+        self.call(queue, urgent.then_some(Attention::Lingers));
+    }
+
+    /// Calls the writer when it is asleep, or does this.
+    fn call(&self, mut queue: MutexGuard<'_, Queue>, or: Option<Attention>) {
+        if queue.writer == Attention::Asleep || Some(queue.writer) == or {
+            queue.writer = Attention::Busy;
+            drop(queue);
             self.wake.notify_one();
         }
     }
@@ -262,24 +296,24 @@ impl Shared {
     pub(super) fn count_unrecorded(&self, now: u64) {
         let mut queue = lock(&self.queue);
         let one = Unrecorded { count: 1, first: now, last: now, since: Instant::now() };
-        let first = queue.unrecorded.is_none();
         queue.unrecorded = Unrecorded::merge(queue.unrecorded, Some(one));
-        drop(queue);
-        if first {
-            self.wake.notify_one();
-        }
+        self.call(queue, None);
     }
 
-    /// Waits for records, for `gather` to pass since the first uncounted refusal, for `deadline`, or
-    /// for the end; then moves what is there to `into`.
+    /// Waits for records, for `patience.gather` to pass since the first uncounted refusal, for
+    /// `deadline`, or for the end; then moves what is there to `into`. Records that nobody waits for
+    /// may lie for `patience.linger`, so that they share a sync with the next Open.
     pub(super) fn wait(
         &self,
         into: &mut Vec<Entry>,
         counted: &mut Option<Unrecorded>,
-        gather: Duration,
+        patience: Patience,
         deadline: Instant,
     ) -> Work {
+        let Patience { gather, linger } = patience;
         let mut queue = lock(&self.queue);
+        let mut look_at = Instant::now() + linger;
+        let mut slept = false;
         loop {
             let now = Instant::now();
             let counts = queue.unrecorded.as_ref().map(|counted| counted.since + gather);
@@ -287,16 +321,28 @@ impl Shared {
             let closing = queue.state != State::Open;
             if std::mem::take(&mut queue.poked) && !closing {
                 into.append(&mut queue.entries);
+                queue.urgent = false;
+                queue.writer = Attention::Busy;
                 return Work::Room;
             }
-            if !queue.entries.is_empty() || closing || due <= now {
+            let lay = look_at <= now && !slept && !queue.entries.is_empty();
+            if queue.urgent || lay || closing || due <= now {
                 into.append(&mut queue.entries);
+                queue.urgent = false;
+                queue.writer = Attention::Busy;
                 if closing || counts.is_some_and(|due| due <= now) {
                     *counted = Unrecorded::merge(*counted, queue.unrecorded.take());
                 }
                 return if closing { Work::Last } else { Work::More };
             }
-            let wait = self.wake.wait_timeout(queue, due - now);
+            if !queue.entries.is_empty() && slept {
+                slept = false;
+                look_at = now + linger;
+            }
+            slept |= look_at <= now;
+            queue.writer = if slept { Attention::Asleep } else { Attention::Lingers };
+            let until = if slept { due } else { due.min(look_at) };
+            let wait = self.wake.wait_timeout(queue, until.saturating_duration_since(now));
             queue = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -425,4 +471,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Ends are written at once while less than this part of the slots is free.
+const SCARCE_PART: usize = 8;
 const CLOSED: &str = "the audit log is closed";

@@ -17,7 +17,7 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::chain::Head;
-use super::inbox::{Entry, Part, Shared, Unrecorded, Work};
+use super::inbox::{Entry, Part, Patience, Shared, Unrecorded, Work};
 use super::journal::Journal;
 use super::room::{Room, Wanted};
 use super::segment::SegmentName;
@@ -59,6 +59,8 @@ pub(super) struct Writer<S: Storage> {
     buffer: Vec<u8>,
     retry_at: Option<Instant>,
     room: Room,
+    /// How many waited for the last batch.
+    waiters: usize,
     /// A checkpoint has to be written, whatever else there is.
     checkpoint: bool,
     /// The directory is this process's as long as this is open.
@@ -102,6 +104,7 @@ impl<S: Storage> Writer<S> {
             buffer: Vec::new(),
             retry_at: None,
             room: Room::default(),
+            waiters: 0,
             checkpoint: false,
             _lock: lock,
         }
@@ -124,12 +127,20 @@ impl<S: Storage> Writer<S> {
     /// The thread: until the log is closed.
     pub(super) fn run(mut self) {
         let guard = Abandon(Arc::clone(&self.shared));
+        let mut began = Instant::now();
         loop {
             // Counts of refused flows must not fill what room there is.
             let tight = self.shared.is_tight();
             let gather = if tight { self.tuning.checkpoint_every } else { self.tuning.gather };
+            let patience = Patience { gather, linger: self.tuning.linger };
+            // Each batch costs a sync and wakes every data thread. Where flows come in crowds, more
+            // of them share one; a flow that comes alone never waits for others.
+            if self.waiters >= CROWD {
+                std::thread::sleep(self.tuning.pace.saturating_sub(began.elapsed()));
+            }
             let due = self.retry_at.unwrap_or_else(|| self.room.due(self.journal.due_at()));
-            let work = self.shared.wait(&mut self.inbox, &mut self.counted, gather, due);
+            let work = self.shared.wait(&mut self.inbox, &mut self.counted, patience, due);
+            began = Instant::now();
             self.admit_all();
             self.step(&work);
             if work == Work::Last {
@@ -368,10 +379,12 @@ impl<S: Storage> Writer<S> {
 
     fn settle(&mut self, taken: usize, before: u64) {
         let mut freed = 0;
+        self.waiters = 0;
         for entry in self.pending.drain(..taken) {
             match entry.part {
                 Part::Open(waiter) => {
                     self.open.insert(entry.flow, before);
+                    self.waiters += 1;
                     // The waiter may be gone: a flow that was dropped while it waited.
                     let _ = waiter.send(Ok(()));
                 }
@@ -516,3 +529,5 @@ fn write<F: SegmentFile>(segment: &mut Segment<F>, bytes: &[u8]) -> io::Result<(
 /// The file that says a sequence number up to which no flow is open any more: a start need not read
 /// what is before.
 pub(super) const SETTLED: &str = "settled";
+/// So many that wait for one batch come in a crowd.
+const CROWD: usize = 4;

@@ -13,6 +13,10 @@ pub(super) struct Tuning {
     pub(super) retry: Duration,
     /// How long refusals without a record are counted before the count is recorded.
     pub(super) gather: Duration,
+    /// How long an end may wait for an Open to share its sync with.
+    pub(super) linger: Duration,
+    /// Between the beginnings of two batches while many flows wait for each.
+    pub(super) pace: Duration,
     /// A batch is not filled beyond this.
     pub(super) batch_bytes: usize,
     /// Between two checkpoints, in time.
@@ -28,6 +32,8 @@ impl Default for Tuning {
             segment_age: Duration::from_hours(1),
             retry: Duration::from_secs(1),
             gather: Duration::from_secs(1),
+            linger: Duration::from_millis(10),
+            pace: Duration::from_millis(1),
             batch_bytes: 4 << 20,
             checkpoint_every: Duration::from_secs(60),
             checkpoint_lines: 1000,

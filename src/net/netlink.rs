@@ -5,17 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
-use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
 
 use super::{DEAD_END_PRIORITY, DEAD_END_TABLE, MARK_INTERCEPTED, ROUTE_TABLE, RULE_PRIORITY};
@@ -84,11 +83,6 @@ pub struct Neighbour {
     pub mac: Option<MacAddr>,
 }
 
-/// The kernel could not be asked, so nothing is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the kernel's neighbour table could not be asked")]
-pub struct CouldNotAsk;
-
 /// What [`Netlink::add_interception`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -149,45 +143,6 @@ impl Netlink {
             .await
             .map_err(|e| failed("list the neighbours", e))?;
         Ok(messages.iter().filter_map(neighbour).collect())
-    }
-
-    /// The hardware address of one neighbour; `None` when the kernel knows none.
-    ///
-    /// # Errors
-    /// The kernel did not answer: nothing is known then, not even that there is none.
-    pub async fn neighbour(
-        &self,
-        index: u32,
-        address: IpAddr,
-    ) -> Result<Option<MacAddr>, CouldNotAsk> {
-        let mut message = NeighbourMessage::default();
-        message.header.ifindex = index;
-        let destination = match address {
-            IpAddr::V4(v4) => {
-                message.header.family = AddressFamily::Inet;
-                NeighbourAddress::Inet(v4)
-            }
-            IpAddr::V6(v6) => {
-                message.header.family = AddressFamily::Inet6;
-                NeighbourAddress::Inet6(v6)
-            }
-        };
-        message.attributes.push(NeighbourAttribute::Destination(destination));
-        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNeighbour(message));
-        request.header.flags = NLM_F_REQUEST;
-        let mut replies = self.handle.clone().request(request).map_err(|_| CouldNotAsk)?;
-        let reply = tokio::time::timeout(PATIENCE, replies.next()).await;
-        match reply.map_err(|_| CouldNotAsk)?.ok_or(CouldNotAsk)?.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(found)) => {
-                Ok(neighbour(&found).and_then(|found| found.mac))
-            }
-            NetlinkPayload::Error(error)
-                if error.raw_code().checked_abs().is_some_and(|code| GONE.contains(&code)) =>
-            {
-                Ok(None)
-            }
-            _ => Err(CouldNotAsk),
-        }
     }
 
     /// Makes the kernel deliver marked packets to the box (`ip rule add fwmark …` and
@@ -358,7 +313,7 @@ fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
     }
 }
 
-fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
+pub(super) fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
     let address = message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
@@ -485,12 +440,10 @@ fn accept(result: Result<(), rtnetlink::Error>, fine: &[i32]) -> Result<(), rtne
     }
 }
 
-/// How long the kernel may take to answer one question.
-const PATIENCE: Duration = Duration::from_millis(500);
 /// `EPERM`.
 const NOT_PERMITTED: i32 = 1;
 /// `EEXIST`.
 const EXISTS: i32 = 17;
 /// `ESRCH` for a route and `ENOENT` for a rule that is not there; a kernel without IPv6 answers
 /// `EAFNOSUPPORT` or `EOPNOTSUPP`.
-const GONE: [i32; 4] = [3, 2, 97, 95];
+pub(super) const GONE: [i32; 4] = [3, 2, 97, 95];

@@ -132,7 +132,10 @@ impl Place {
         };
         match tokio::time::timeout_at(self.until, &mut self.told).await {
             Ok(Ok(start)) => {
-                tokio::time::sleep_until(start).await;
+                // The runtime's timers have a grain of a millisecond, also for what is due already.
+                if start > Instant::now() {
+                    tokio::time::sleep_until(start).await;
+                }
                 self.began = Some(start);
                 Ok(())
             }

@@ -135,10 +135,7 @@ async fn set_up(
     share.heard();
     let version = Some(heard.hello.facts.legacy_version);
     let deadline = Instant::now() + SET_UP;
-    let asking = until_cut(registered, recognise(shared, from, record))
-        .await
-        .and_then(|asked| asked)
-        .map_err(|stop| stop.with_alert(version))?;
+    let asking = recognise(shared, from, record).map_err(|stop| stop.with_alert(version))?;
     let rules = shared.rules.now();
     let grant = judge(shared, &rules, asking, &heard, port, record)
         .map_err(|stop| stop.with_alert(version))?;
@@ -173,11 +170,11 @@ async fn set_up(
 
 /// Who asks. Where entries have hardware addresses, a kernel that does not say which one the device
 /// has is a refusal: the device could be the one with an entry, or one that took its address.
-async fn recognise(shared: &Shared, from: IpAddr, record: &mut FlowRecord) -> Result<Asking, Stop> {
+fn recognise(shared: &Shared, from: IpAddr, record: &mut FlowRecord) -> Result<Asking, Stop> {
     let mac = match shared.rules.now().recognised {
         Recognised::ByAddress => shared.neighbours.heard(from),
         Recognised::ByMac => {
-            let asked = shared.neighbours.ask(from, shared.netlink.as_ref()).await;
+            let asked = shared.neighbours.ask(from, shared.lookup.as_ref());
             asked.map_err(|error| Stop {
                 detail: Some(error.to_string()),
                 ..Stop::new(Reason::DeviceUnknown)

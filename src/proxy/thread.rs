@@ -23,8 +23,7 @@ use super::tracker::{Cut, FlowStates, Tracker};
 use super::{Rules, RulesInForce};
 use crate::audit::{Audit, CommonFacts};
 use crate::intercept::{Accepting, Listeners};
-use crate::net::neighbour::Neighbours;
-use crate::net::netlink::Netlink;
+use crate::net::neighbour::{Lookup, Neighbours};
 use crate::net::pulse::Pulses;
 use crate::relay::{Engine, RelayCounters, RelayPool};
 
@@ -117,7 +116,7 @@ pub(super) struct Shared {
     pub(super) audit: Audit,
     pub(super) common: CommonFacts,
     pub(super) neighbours: Arc<Neighbours>,
-    pub(super) netlink: Option<Netlink>,
+    pub(super) lookup: Option<Lookup>,
     pub(super) pool: Rc<RelayPool>,
     pub(super) stats: Arc<Stats>,
     pub(super) tracker: Rc<Tracker>,
@@ -220,7 +219,7 @@ async fn run(
         audit: options.audit,
         common: CommonFacts::default(),
         neighbours: options.neighbours,
-        netlink: Netlink::open().ok(),
+        lookup: Lookup::open().ok(),
         pool: RelayPool::new(options.engine, options.pipes),
         stats,
         tracker: Tracker::new(options.returns),

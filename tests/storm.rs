@@ -6,6 +6,8 @@
     reason = "in a test, a panic is the report"
 )]
 
+#[path = "storm/crowd.rs"]
+mod crowd;
 #[path = "storm/dials.rs"]
 mod dials;
 #[path = "support/gate.rs"]

@@ -38,6 +38,7 @@ struct State {
     kind: Option<io::ErrorKind>,
     /// How many syncs may still be made, where they are counted; others wait.
     permits: Option<usize>,
+    syncs: usize,
     /// Bytes of each file that a crash would keep.
     synced: HashMap<PathBuf, u64>,
 }
@@ -149,6 +150,7 @@ impl SegmentFile for FaultyFile {
             state = self.faults.changed.wait(state).unwrap();
         }
         state.permits = state.permits.map(|permits| permits - 1);
+        state.syncs += 1;
         state.synced.insert(self.path.clone(), len);
         Ok(())
     }
@@ -203,6 +205,53 @@ fn an_open_resolves_after_the_sync_and_not_before() {
         open.await.unwrap();
     });
     assert_eq!(audit.status().seq, 3);
+}
+
+#[test]
+fn an_end_shares_the_sync_of_the_next_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Faulty::default();
+    let tuning = Tuning { linger: Duration::from_hours(1), ..quick() };
+    let audit = start_on(directory.path(), faults.clone(), tuning);
+    let before = faults.state.lock().unwrap().syncs;
+    for _ in 0..10 {
+        whole_flow(&audit);
+    }
+    let syncs = faults.state.lock().unwrap().syncs - before;
+    assert_eq!(syncs, 10, "one for each Open, none for an end");
+    assert_eq!(codes(directory.path()).len(), 19, "the last end lies");
+    audit.close();
+    assert_eq!(codes(directory.path()).len(), 20);
+}
+
+#[test]
+fn an_end_that_no_open_follows_is_written_before_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let audit = start_on(directory.path(), Faulty::default(), quick());
+    // Twice: the writer lingers behind the first, and sleeps before the second.
+    for flows in 1..=2 {
+        whole_flow(&audit);
+        while audit.status().seq < 2 + 2 * flows {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        flow(&audit).refuse(crate::reason::Reason::NameNotAllowed, None, None, None);
+        std::thread::sleep(quick().linger * 2);
+    }
+    audit.close();
+    assert_eq!(codes(directory.path()).len(), 6);
+}
+
+#[test]
+fn scarce_slots_come_back_without_lying() {
+    let directory = tempfile::tempdir().unwrap();
+    let tuning = Tuning { linger: Duration::from_hours(1), ..quick() };
+    let audit = start_on(directory.path(), Faulty::default(), tuning);
+    let mut held: Vec<_> = (0..250).map(|_| audit.reserve().unwrap()).collect();
+    whole_flow(&audit);
+    while audit.status().seq < 4 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    held.clear();
 }
 
 #[test]

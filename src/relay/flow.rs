@@ -85,7 +85,11 @@ impl<'a> Relay<'a> {
     /// Moves the bytes that `source` sends.
     fn pump(&mut self, cx: &mut Context<'_>, source: Side) -> Halt {
         let leg = self.leg(source);
+        let before = total(leg.bytes);
         let halt = self.half(source).pump(cx, leg);
+        if total(leg.bytes) != before {
+            self.half(source.other()).turn_over(leg.pool);
+        }
         match halt {
             Halt::SourceFailed => self.died(source),
             Halt::SinkFailed => self.died(source.other()),

@@ -23,6 +23,7 @@ pub(super) struct Half {
     pipe: Option<Box<Pipe>>,
     stage: Stage,
     mode: Mode,
+    turn: Turn,
     onlooker: Option<Box<Onlooker>>,
 }
 
@@ -72,7 +73,14 @@ impl Half {
             Engine::Copy => Mode::Copy,
             Engine::Splice => Mode::Splice,
         };
-        Self { chunk: None, pipe: None, stage: Stage::Open, mode, onlooker: None }
+        Self {
+            chunk: None,
+            pipe: None,
+            stage: Stage::Open,
+            mode,
+            turn: Turn::default(),
+            onlooker: None,
+        }
     }
 
     /// Lets an onlooker see what is read from now on.
@@ -245,19 +253,37 @@ impl Half {
         })
     }
 
-    /// Chooses between copying and splicing by the size of the last reads.
-    ///
-    /// There is no clock in it: a direction that rests has given its pipe back already, and small
-    /// messages after the rest turn it to copying.
+    /// Chooses between copying and splicing by what a turn brings, however many reads that takes: a
+    /// stream whose receiver keeps up comes in small reads as well, and a message does not.
     fn judge(&mut self, size: usize, pool: &RelayPool) {
+        if !matches!(self.mode, Mode::Copying { .. } | Mode::Splicing { .. }) {
+            return;
+        }
+        let now = pool.millis();
+        if now.wrapping_sub(self.turn.began) >= MOMENT {
+            self.turn_over(pool);
+        }
+        if self.turn.run == 0 {
+            self.turn.began = now;
+        }
+        let units = u16::try_from(size.div_ceil(UNIT)).unwrap_or(u16::MAX);
+        self.turn.run = self.turn.run.saturating_add(units);
+        if matches!(self.mode, Mode::Copying { .. }) && self.turn.run >= STREAM {
+            self.promote(pool);
+        }
+    }
+
+    /// The other direction has moved something, or time has passed.
+    pub(super) fn turn_over(&mut self, pool: &RelayPool) {
+        let run = std::mem::take(&mut self.turn.run);
+        if run == 0 {
+            return;
+        }
         self.mode = match self.mode {
-            Mode::Copying { .. } if size < LARGE => Mode::Copying { large: 0 },
+            Mode::Copying { .. } if run < LARGE => Mode::Copying { large: 0 },
             Mode::Copying { large } if large + 1 < STREAK => Mode::Copying { large: large + 1 },
-            Mode::Copying { .. } => {
-                bump(&pool.count.promotions);
-                Mode::Splicing { small: 0 }
-            }
-            Mode::Splicing { .. } if size >= SMALL => Mode::Splicing { small: 0 },
+            Mode::Copying { .. } => return self.promote(pool),
+            Mode::Splicing { .. } if run >= SMALL => Mode::Splicing { small: 0 },
             Mode::Splicing { small } if small + 1 < STREAK => Mode::Splicing { small: small + 1 },
             Mode::Splicing { .. } => {
                 bump(&pool.count.demotions);
@@ -265,6 +291,11 @@ impl Half {
             }
             forced => forced,
         };
+    }
+
+    fn promote(&mut self, pool: &RelayPool) {
+        bump(&pool.count.promotions);
+        self.mode = Mode::Splicing { small: 0 };
     }
 
     /// The kernel does not splice this direction: copy to its end.
@@ -289,12 +320,22 @@ impl Half {
     }
 }
 
+/// What a direction reads between two answers of the other one, in a moment at most: a message, or a
+/// piece of a stream.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    /// How much was read, in units of [`UNIT`]; 0 before the first read.
+    run: u16,
+    /// In milliseconds of the pool's clock.
+    began: u16,
+}
+
 /// How a direction moves its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Adaptive, copying; so many large reads in a row.
+    /// Adaptive, copying; so many large turns in a row.
     Copying { large: u8 },
-    /// Adaptive, splicing; so many small reads in a row.
+    /// Adaptive, splicing; so many small turns in a row.
     Splicing { small: u8 },
     /// Forced.
     Copy,
@@ -356,12 +397,22 @@ pub(super) fn total(bytes: &DirectionBytes) -> u64 {
 const ROUNDS: u32 = 16;
 const SHARE: u64 = 1024 * 1024;
 
-/// A read that counts as part of a stream: from here on splicing costs no more than copying.
-const LARGE: usize = 32 * 1024;
+/// What turns are counted in: an idle flow has room for few bits.
+const UNIT: usize = 16;
 
-/// Below this a read counts as a message: splicing it costs more than copying. The gap to `LARGE`
-/// keeps a direction between the two from changing its mind all the time.
-const SMALL: usize = 16 * 1024;
+/// A turn that counts as part of a stream, in units: from 32 KiB on splicing costs no more than
+/// copying.
+const LARGE: u16 = 2048;
 
-/// So many reads in a row make a direction change its mind.
+/// Below this, in units, a turn counts as a message: splicing 16 KiB costs more than copying them. The
+/// gap to `LARGE` keeps a direction between the two from changing its mind all the time.
+const SMALL: u16 = 1024;
+
+/// So many turns in a row make a direction change its mind.
 const STREAK: u8 = 3;
+
+/// A turn that is a stream by itself, in units.
+const STREAM: u16 = 3 * LARGE;
+
+/// The longest turn, in milliseconds: messages that nobody answers are no stream.
+const MOMENT: u16 = 20;

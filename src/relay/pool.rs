@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::Engine;
 use super::chunk::Chunk;
@@ -23,6 +24,10 @@ pub struct RelayPool {
     pub(super) count: Counts,
     /// How many more requests are refused before the kernel is asked for a pipe again.
     refusals_left: Cell<u32>,
+    began: Instant,
+    /// Stops the clock at this time.
+    #[cfg(test)]
+    pub(super) stopped_at: Cell<Option<u16>>,
     #[cfg(test)]
     pub(super) fault: Cell<Option<(super::tests::Fault, rustix::io::Errno)>>,
 }
@@ -125,6 +130,9 @@ impl RelayPool {
             spare_chunks: RefCell::default(),
             count: Counts::default(),
             refusals_left: Cell::new(0),
+            began: Instant::now(),
+            #[cfg(test)]
+            stopped_at: Cell::new(None),
             #[cfg(test)]
             fault: Cell::new(None),
         }
@@ -132,6 +140,16 @@ impl RelayPool {
 
     pub(super) fn engine(&self) -> Engine {
         self.engine
+    }
+
+    /// Milliseconds since the pool was made, modulo 2^16.
+    pub(super) fn millis(&self) -> u16 {
+        #[cfg(test)]
+        if let Some(millis) = self.stopped_at.get() {
+            return millis;
+        }
+        let millis = self.began.elapsed().as_millis() % (1 << 16);
+        u16::try_from(millis).unwrap_or_default()
     }
 
     /// The thread's copy buffer, for the length of one read and its write.

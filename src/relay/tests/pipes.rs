@@ -1,7 +1,5 @@
 //! Pipes are few, shared, and never the reason for a wrong byte.
 
-use std::cell::Cell;
-
 use super::*;
 
 #[test]
@@ -147,12 +145,12 @@ fn splicing_refused_in_the_middle_loses_nothing() {
 }
 
 #[test]
-fn a_direction_is_promoted_by_large_reads_and_demoted_by_small_ones() {
+fn a_direction_is_promoted_by_large_turns_and_demoted_by_small_ones() {
     run(async {
         let pool = RelayPool::new(Engine::Adaptive, 8);
+        pool.stopped_at.set(Some(0));
         let (gate, mut peers) = rig(&pool);
         let ((end, _), ()) = tokio::join!(gate.run(), async {
-            let sizes = Cell::new(0_u64);
             for (size, promotions, demotions) in [
                 (100, 0, 0),
                 (20_000, 0, 0),
@@ -162,12 +160,9 @@ fn a_direction_is_promoted_by_large_reads_and_demoted_by_small_ones() {
                 (60_000, 2, 1),
             ] {
                 for _ in 0..6 {
-                    let message = pattern(size, sizes.get());
-                    peers.device.write_all(&message).await.unwrap();
-                    let mut got = vec![0; size];
-                    peers.endpoint.read_exact(&mut got).await.unwrap();
-                    assert!(got == message);
-                    sizes.set(sizes.get() + 1);
+                    pass(&mut peers, size).await;
+                    peers.endpoint.write_all(&[1]).await.unwrap();
+                    assert_eq!(peers.device.read_u8().await.unwrap(), 1);
                 }
                 let counters = pool.counters();
                 assert_eq!((counters.promotions, counters.demotions), (promotions, demotions));
@@ -178,6 +173,49 @@ fn a_direction_is_promoted_by_large_reads_and_demoted_by_small_ones() {
         assert_eq!(end, RelayEnd::ClosedByDevice);
         assert!(pool.counters().spliced > 0 && pool.counters().copied > 0);
     });
+}
+
+#[test]
+fn a_stream_is_one_however_small_its_reads_are_until_it_rests() {
+    run(async {
+        let pool = RelayPool::new(Engine::Adaptive, 8);
+        let (gate, mut peers) = rig(&pool);
+        let ((end, bytes), ()) = tokio::join!(gate.run(), async {
+            let turns = |pool: &RelayPool| {
+                let counters = pool.counters();
+                (counters.promotions, counters.demotions)
+            };
+            // 4,000 bytes in 10 ms, unanswered, are messages; many more than that are a stream.
+            for millis in 0..100 {
+                pool.stopped_at.set(Some(millis * 10));
+                pass(&mut peers, 4_000).await;
+            }
+            assert_eq!(turns(&pool), (0, 0));
+            for millis in 0..100 {
+                pool.stopped_at.set(Some(1_000 + millis));
+                pass(&mut peers, 8_000).await;
+            }
+            assert_eq!(turns(&pool), (1, 0));
+            for millis in 0..6 {
+                pool.stopped_at.set(Some(2_000 + 100 * millis));
+                pass(&mut peers, 8_000).await;
+            }
+            assert_eq!(turns(&pool), (1, 1));
+            peers.device.shutdown().await.unwrap();
+            peers.endpoint.shutdown().await.unwrap();
+        });
+        assert_eq!(end, RelayEnd::ClosedByDevice);
+        assert!(bytes.up.spliced.get() >= 600_000, "{bytes:?}");
+    });
+}
+
+/// Sends so many bytes from the device, and waits for them at the endpoint.
+async fn pass(peers: &mut Peers, size: usize) {
+    let message = pattern(size, 16);
+    peers.device.write_all(&message).await.unwrap();
+    let mut got = vec![0; size];
+    peers.endpoint.read_exact(&mut got).await.unwrap();
+    assert!(got == message);
 }
 
 /// Relays `size` bytes from the device to the endpoint and back-to-back ends.

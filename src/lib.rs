@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod hello;
 pub mod intercept;
+pub mod intern;
 pub mod lab;
 pub mod name;
 pub mod net;

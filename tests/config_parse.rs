@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use sluicegate::config::{
-    self, Dns, ExpectedVerdict, Loaded, OnFull, PolicyMode, Problems, Service, Style,
+    self, Dns, ExpectedVerdict, Loaded, OnFull, PolicyMode, Problems, Retention, Service, Style,
 };
 
 #[test]
@@ -37,7 +37,7 @@ fn the_full_sample_is_the_expected_site() {
     assert_eq!(site.intercept.data_threads, Some(2));
     assert_eq!(site.dns, Dns::Off);
     assert_eq!(site.audit.directory, Path::new("/var/lib/sluicegate/audit"));
-    assert_eq!(site.audit.on_full, OnFull::Refuse);
+    assert_eq!(site.audit.retention, Retention::default());
     assert_eq!(site.admin.listen.to_string(), "127.0.0.1:9443");
     assert_eq!(site.admin.socket, Path::new("/run/sluicegate/other.sock"));
 }
@@ -101,7 +101,7 @@ fn what_the_file_leaves_out_has_its_default() {
     assert_eq!((site.intercept.port, site.intercept.data_threads), (15_443, None));
     assert_eq!(site.dns, Dns::Off);
     assert_eq!(site.audit.directory, Path::new("/var/lib/sluicegate/audit"));
-    assert_eq!(site.audit.on_full, OnFull::Refuse);
+    assert_eq!(site.audit.retention.on_full, OnFull::Refuse);
     assert_eq!(site.admin.listen.to_string(), "127.0.0.1:9443");
     assert_eq!(site.admin.socket, Path::new("/run/sluicegate/control.sock"));
 }
@@ -160,11 +160,26 @@ fn region_shapes() {
 
 #[test]
 fn what_is_not_built_yet_is_refused() {
-    for (table, setting) in [("dns", "listen = \"lan\""), ("audit", "on-full = \"overwrite\"")] {
-        let text = format!("{MINIMAL}\n[{table}]\n{setting}\n");
-        let problems = config::parse(&text, "f").expect_err(setting);
+    let text = format!("{MINIMAL}\n[dns]\nlisten = \"lan\"\n");
+    let problems = config::parse(&text, "f").expect_err("listen");
+    assert_eq!(problems.len(), 1, "{problems}");
+    assert!(problems.to_string().contains("not supported by this version"), "{problems}");
+}
+
+#[test]
+fn what_the_log_keeps_has_limits() {
+    let parse = |setting: &str| config::parse(&format!("{MINIMAL}\n[audit]\n{setting}\n"), "f");
+    let audit =
+        parse("quota = \"20GiB\"\nretain = \"90d\"\non-full = \"overwrite\"").unwrap().site.audit;
+    let retain = Some(Duration::from_secs(90 * 86_400));
+    let expected = Retention { on_full: OnFull::Overwrite, quota: 20 << 30, retain };
+    assert_eq!(audit.retention, expected);
+    let nothing = ["63MiB", "20", "GiB", "20 GiB", "20GB", "-1GiB", "18446744073709551615TiB"];
+    let quotas = nothing.map(|quota| format!("quota = \"{quota}\""));
+    let days = ["0d", "90", "d", "12h", "36501d", "+1d"].map(|days| format!("retain = \"{days}\""));
+    for wrong in quotas.iter().chain(&days) {
+        let problems = parse(wrong).expect_err(wrong);
         assert_eq!(problems.len(), 1, "{problems}");
-        assert!(problems.to_string().contains("not supported by this version"), "{problems}");
     }
 }
 

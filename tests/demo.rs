@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
+#[path = "support/proof.rs"]
+mod proof;
+
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use sluicegate::audit;
 
 fn demo(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sluicegate")).arg("demo").args(args).output().unwrap()
@@ -60,7 +62,7 @@ fn json_has_its_shape_and_the_records_are_kept() {
     }
     assert_eq!(traces(), before, "the demo left something behind");
 
-    let report = audit::verify_chain(kept.path()).unwrap();
+    let report = proof::assert_intact(kept.path());
     assert!(report.records > 40, "{report:?}");
 }
 

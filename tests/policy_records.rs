@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use sluicegate::audit::{Audit, AuditOptions, DeviceFacts, FlowRecord, LearntFacts, RuleFacts};
 use sluicegate::audit::{FlowEnd, TrafficFacts};
-use sluicegate::config::{self, OnFull};
+use sluicegate::config::{self, Retention};
 use sluicegate::hello::{Alpn, ClientTraits, HelloFacts};
 use sluicegate::reason::Reason;
 
@@ -40,7 +40,7 @@ impl Site {
         let directory = tempfile::tempdir().unwrap();
         let audit = Audit::start(AuditOptions {
             directory: directory.path().join("audit"),
-            on_full: OnFull::Refuse,
+            retention: Retention::default(),
             site: "augsburg-2".to_owned(),
             region: "eu-central-1".to_owned(),
             slots: 8,

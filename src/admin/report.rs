@@ -265,6 +265,20 @@ fn problems(report: &Report) -> Vec<Problem> {
         let sentence = "The audit log has no room for further flows; new flows are refused.";
         add("audit_full", sentence.to_owned(), Reason::AuditUnavailable.remedy());
     }
+    let audit = &report.audit;
+    if audit.used_bytes >= audit.quota_bytes / 10 * 8 {
+        let sentence = format!(
+            "The audit log uses {} MiB of its quota of {} MiB.",
+            audit.used_bytes >> 20,
+            audit.quota_bytes >> 20
+        );
+        add(
+            "audit_quota",
+            sentence,
+            "Raise audit.quota, or limit what is kept with audit.retain; see audit.on-full for \
+             what happens at the quota.",
+        );
+    }
     if !report.rules.intact {
         let sentence =
             "The gate's nftables rules or its routing are damaged and could not be restored."

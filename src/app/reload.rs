@@ -61,6 +61,7 @@ impl Running {
         new.book.keep(new.policy.exact_names());
         self.neighbours.replace(&new.site.devices.interfaces, links.values(), known);
         self.limits.set(new.site.limits);
+        self.audit.set_retention(new.site.audit.retention);
         self.audit.note_reload(old.policy.hash(), new.policy.hash());
         self.dials.set(&new.site);
         let new = Arc::new(new);
@@ -78,6 +79,7 @@ fn needs_restart(old: &Site, new: &Site) -> Result<(), StartError> {
     let fixed = [
         ("[intercept] port", old.intercept.port == new.intercept.port),
         ("[intercept] data-threads", old.intercept.data_threads == new.intercept.data_threads),
+        ("[intercept] relay", old.intercept.relay == new.intercept.relay),
         ("[audit] directory", old.audit.directory == new.audit.directory),
         ("[audit] keys", old.audit.keys == new.audit.keys),
         ("[admin] socket", old.admin.socket == new.admin.socket),

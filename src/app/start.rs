@@ -14,7 +14,6 @@ use crate::policy::Policy;
 use crate::proxy::{
     DataThread, Dials, Limits, Recognised, Returns, Rules, RulesInForce, ThreadOptions,
 };
-use crate::relay::Engine;
 use crate::resolve::{Book, BookOptions, Upstream, UpstreamError};
 use crate::tunnel::Tunnels;
 
@@ -100,7 +99,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
         rules: rules.clone(),
         audit: audit.clone(),
         neighbours: Arc::clone(&neighbours),
-        engine: Engine::Adaptive,
+        engine: rules.now().site.intercept.relay,
         pipes: PIPES / threads.max(1),
         limits: Arc::clone(&limits),
         dials: Arc::clone(&dials),
@@ -162,7 +161,7 @@ fn start_audit(site: &Site, policy: &Policy) -> Result<Audit, StartError> {
     let root_key = credentials.map(|directory| directory.join(ROOT_KEY));
     Ok(Audit::start(AuditOptions {
         directory: site.audit.directory.clone(),
-        on_full: site.audit.on_full,
+        retention: site.audit.retention,
         site: site.name.clone(),
         region: site.region.clone(),
         slots: AUDIT_SLOTS,
@@ -210,8 +209,9 @@ fn raise_descriptor_limit() -> usize {
     descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2
 }
 
-/// Pipes of all threads together: half of what an unprivileged user may have at 256 KiB each.
-pub(super) const PIPES: usize = 128;
+/// Pipes of all threads together: three quarters of what an unprivileged user may have at 1 MiB each
+/// (`pipe-user-pages-soft`, pipe(7)).
+pub(super) const PIPES: usize = 48;
 const RESERVED_DESCRIPTORS: usize = 2 * PIPES + 256;
 /// The credential that certifies the audit log's first key.
 const ROOT_KEY: &str = "audit-key";

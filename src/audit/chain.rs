@@ -5,13 +5,9 @@
 //! SHA-256 of no bytes at all. A sequence begins at 1 and has no holes, also across restarts.
 
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-
-use super::read::{self, Lines};
 
 /// A SHA-256.
 pub(super) type Hash = [u8; 32];
@@ -39,7 +35,6 @@ impl Head {
     pub(super) fn genesis() -> Self {
         Self { seq: 0, hash: hash(b"") }
     }
-
     /// The link of the next line.
     pub(super) fn next(&self) -> Link {
         Link { seq: self.seq + 1, prev: self.hash }
@@ -93,6 +88,7 @@ pub(super) struct Stored<'a> {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct StoredMetadata<'a> {
+    pub(super) sequence: u64,
     pub(super) correlation_uid: Option<&'a str>,
     pub(super) logged_time: u64,
 }
@@ -116,8 +112,8 @@ pub(super) struct StoredChain<'a> {
     #[serde(borrow)]
     pub(super) id: std::borrow::Cow<'a, str>,
     pub(super) seq: u64,
-    prev: &'a str,
-    key: Option<&'a str>,
+    pub(super) prev: &'a str,
+    pub(super) key: Option<&'a str>,
 }
 
 impl<'a> Stored<'a> {
@@ -141,121 +137,33 @@ impl<'a> Stored<'a> {
     /// Whether it is the line right behind `head`.
     pub(super) fn follows(&self, head: &Head) -> bool {
         let chain = self.chain();
-        chain.seq == head.seq + 1 && chain.prev == prefixed(&head.hash)
+        chain.seq == head.seq + 1 && parse_hash(chain.prev) == Some(head.hash)
     }
 }
 
-/// A chain that was found whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChainReport {
-    /// Lines read.
-    pub records: u64,
-    /// Segments read.
-    pub segments: usize,
-    /// Sequence number of the last line; 0 when there is none.
-    pub last_seq: u64,
-    /// SHA-256 of the last line, hex.
-    pub head: String,
-    /// Bytes behind the last whole line of the last segment: a line that is being written, or one
-    /// that the next start will move aside.
-    pub torn_bytes: u64,
+/// A hash as lines spell it.
+pub(super) fn prefixed(hash: &Hash) -> String {
+    format!("{PREFIX}{}", Hex(hash))
 }
 
-/// A chain that is not whole, or cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ChainError {
-    /// The directory or a segment cannot be read.
-    #[error("{path}: {source}", path = path.display())]
-    Read {
-        /// What cannot be read.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A line is no record.
-    #[error("{file} line {line}: not a record of this log", file = file.display())]
-    Unreadable {
-        /// The segment.
-        file: PathBuf,
-        /// The line, from 1.
-        line: u64,
-    },
-    /// Lines are missing before this one.
-    #[error("{file} line {line}: sequence {found}, expected {expected}", file = file.display())]
-    Missing {
-        /// The segment.
-        file: PathBuf,
-        /// The line, from 1.
-        line: u64,
-        /// The sequence number that should stand here.
-        expected: u64,
-        /// The one that does.
-        found: u64,
-    },
-    /// The line before this one was changed, or this one.
-    #[error("{file} line {line}: prev is {found}, the line before hashes to {expected}",
-        file = file.display())]
-    Broken {
-        /// The segment.
-        file: PathBuf,
-        /// The line, from 1.
-        line: u64,
-        /// The hash of the line before.
-        expected: String,
-        /// What the line says.
-        found: String,
-    },
-}
-
-/// Checks sequence and hashes over every line of a directory. A live log can be checked too.
-///
-/// # Errors
-/// The first line that breaks the chain, or what cannot be read.
-pub fn verify_chain(directory: &Path) -> Result<ChainReport, ChainError> {
-    let mut lines = read::lines(directory).map_err(|e| at(directory, e))?;
-    let mut head = Head::genesis();
-    while let Some(line) = lines.next_line().map_err(|e| at(directory, e))? {
-        check(&mut head, &line)?;
+/// Reads a hash in lower-case hex, with or without its name before it.
+pub(super) fn parse_hash(text: &str) -> Option<Hash> {
+    let digits = text.strip_prefix(PREFIX).unwrap_or(text).as_bytes();
+    let mut hash = Hash::default();
+    if digits.len() != 2 * hash.len() {
+        return None;
     }
-    Ok(report(&lines, &head))
-}
-
-fn at(directory: &Path, error: read::ReadError) -> ChainError {
-    let path = error.path.unwrap_or_else(|| directory.to_owned());
-    ChainError::Read { path, source: error.source }
-}
-
-fn check(head: &mut Head, line: &read::Line<'_>) -> Result<(), ChainError> {
-    let place = || (line.segment.to_owned(), line.number);
-    let Some(stored) = Stored::parse(line.bytes) else {
-        let (file, line) = place();
-        return Err(ChainError::Unreadable { file, line });
-    };
-    let chain = stored.chain();
-    if chain.seq != head.seq + 1 {
-        let (file, line) = place();
-        let expected = head.seq + 1;
-        return Err(ChainError::Missing { file, line, expected, found: chain.seq });
+    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+        for digit in pair {
+            let value = match digit {
+                b'0'..=b'9' => digit - b'0',
+                b'a'..=b'f' => digit - b'a' + 10,
+                _ => return None,
+            };
+            *byte = *byte << 4 | value;
+        }
     }
-    if !stored.follows(head) {
-        let (file, line) = place();
-        let (expected, found) = (prefixed(&head.hash), chain.prev.to_owned());
-        return Err(ChainError::Broken { file, line, expected, found });
-    }
-    *head = Head::of(chain.seq, line.bytes);
-    Ok(())
+    Some(hash)
 }
 
-fn report(lines: &Lines, head: &Head) -> ChainReport {
-    ChainReport {
-        records: head.seq,
-        segments: lines.segments(),
-        last_seq: head.seq,
-        head: Hex(&head.hash).to_string(),
-        torn_bytes: lines.torn_bytes(),
-    }
-}
-
-fn prefixed(hash: &Hash) -> String {
-    format!("sha256:{}", Hex(hash))
-}
+const PREFIX: &str = "sha256:";

@@ -1,11 +1,20 @@
 //! The two clocks of records: wall time for people, monotonic time for order and durations.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Milliseconds since 1970, UTC.
 pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A time in ms since 1970 as RFC 3339, UTC.
+pub(super) fn rfc3339(ms: u64) -> Option<String> {
+    let at = UNIX_EPOCH.checked_add(Duration::from_millis(ms))?;
+    OffsetDateTime::from(at).format(&Rfc3339).ok()
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC` (clock_gettime(2)): steps of the wall clock do not move it.

@@ -6,19 +6,18 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::clock;
 use super::inbox::Shared;
 use super::kind;
 use super::record::{self, Class, Metadata};
-use super::{clock, recover::OpenFlow};
 
-/// The `unknown_crash` record of a flow. What the Open said of the flow is taken over; how much it
-/// moved and when it ended is not known, and not said.
+/// The `unknown_crash` record of a flow, from the line of its Open. What the Open said of the flow
+/// is taken over; how much it moved and when it ended is not known, and not said.
 ///
 /// # Errors
-/// The Open cannot be read again: without it, starting would forget the flow for good.
-pub(super) fn end(shared: &Shared, flow: &OpenFlow) -> io::Result<Vec<u8>> {
-    let line = flow.line()?;
-    let mut open: Map<String, Value> = serde_json::from_slice(&line)?;
+/// The line is no record: without it, starting would forget the flow for good.
+pub(super) fn end(shared: &Shared, flow: Uuid, line: &[u8]) -> io::Result<Vec<u8>> {
+    let mut open: Map<String, Value> = serde_json::from_slice(line)?;
     let start = open.get("start_time").and_then(Value::as_u64).unwrap_or_default();
     let mut facts = Map::new();
     for name in TAKEN_OVER {
@@ -28,7 +27,7 @@ pub(super) fn end(shared: &Shared, flow: &OpenFlow) -> io::Result<Vec<u8>> {
     let mut egress = unmapped.get("egress").and_then(Value::as_object).cloned().unwrap_or_default();
     egress.insert("mono_ns".to_owned(), clock::mono_ns().into());
     Ok(record::body(&CrashEnd {
-        metadata: metadata(shared, flow.flow),
+        metadata: metadata(shared, flow),
         class: (&kind::CRASHED).into(),
         time: clock::unix_ms().max(start),
         start_time: start,

@@ -26,7 +26,7 @@ pub struct DeviceFacts {
 }
 
 /// What the policy said.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleFacts {
     /// The configuration's hash.
     pub policy: Arc<str>,
@@ -39,7 +39,7 @@ pub struct RuleFacts {
 }
 
 /// What learn mode let through.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LearntFacts {
     /// Why the flow would be refused.
     pub reason: Reason,
@@ -48,7 +48,7 @@ pub struct LearntFacts {
 }
 
 /// What is known before about how the endpoint will take a hello.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct NoteFacts {
     /// A stable word for it.
     pub code: &'static str,

@@ -14,12 +14,13 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::chain::Hex;
+use super::common::{Answer, CommonFacts, Packed, Path, Told};
 use super::community::community_id;
 use super::event::Event;
 use super::inbox::{Entry, Part, Shared};
 use super::kind;
 use super::record::{self, Record};
-use super::tls::{MAX_LIST, TlsPart};
+use super::tls::MAX_LIST;
 use super::{
     AuditUnavailable, DeviceFacts, DialFacts, DnsFacts, FlowEnd, Handle, HandshakeFacts,
     LearntFacts, NoteFacts, RuleFacts, TrafficFacts, clock,
@@ -45,23 +46,21 @@ impl Slot {
 
     /// Begins the record of a flow.
     pub fn begin(self, device: DeviceFacts, dialled: SocketAddr) -> FlowRecord {
-        let community = community_id(device.address, dialled);
         FlowRecord {
             slot: self,
             uid: Uuid::now_v7(),
             state: State::Fresh,
             started: clock::unix_ms(),
             since: Instant::now(),
-            community,
-            device,
-            dialled,
-            tls: TlsPart::default(),
-            first_bytes: String::new(),
-            rule: None,
-            learnt: None,
-            ja4_new: false,
-            dns: None,
-            dial: None,
+            device: device.address.into(),
+            mac: device.mac,
+            name: device.name,
+            dialled: dialled.into(),
+            told: Rc::new(Told { identity: device.identity, ..Told::default() }),
+            answer_age_ms: 0,
+            local_port: 0,
+            connect_us: 0,
+            handshake: HandshakeFacts::default(),
             traffic: None,
         }
     }
@@ -88,17 +87,30 @@ pub struct FlowRecord {
     /// Wall time of the accept, in ms.
     started: u64,
     since: Instant,
-    community: String,
-    device: DeviceFacts,
-    dialled: SocketAddr,
-    tls: TlsPart,
-    first_bytes: String,
-    rule: Option<RuleFacts>,
-    learnt: Option<LearntFacts>,
-    ja4_new: bool,
-    dns: Option<DnsFacts>,
-    dial: Option<DialFacts>,
-    traffic: Option<Rc<dyn Fn() -> TrafficFacts>>,
+    device: Packed,
+    mac: Option<MacAddr>,
+    name: Option<Arc<str>>,
+    dialled: Packed,
+    /// Of its own until [`FlowRecord::share`].
+    told: Rc<Told>,
+    answer_age_ms: u32,
+    local_port: u16,
+    connect_us: u32,
+    /// Known late, and then not worth sharing.
+    handshake: HandshakeFacts,
+    traffic: Option<Rc<dyn Traffic>>,
+}
+
+/// Where a flow's byte counts can be read while it lives.
+pub trait Traffic {
+    /// The bytes so far.
+    fn traffic(&self) -> TrafficFacts;
+}
+
+impl<F: Fn() -> TrafficFacts> Traffic for F {
+    fn traffic(&self) -> TrafficFacts {
+        self()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,63 +129,78 @@ impl FlowRecord {
 
     /// Adds the device's hardware address, where it is known.
     pub fn set_mac(&mut self, mac: Option<MacAddr>) {
-        self.device.mac = mac;
+        self.mac = mac;
     }
 
     /// Adds who the device is, once policy has recognised it.
     pub fn set_identity(&mut self, name: Option<Arc<str>>, identity: &'static str) {
-        self.device.name = name;
-        self.device.identity = identity;
+        self.name = name;
+        self.told().identity = identity;
     }
 
     /// Adds what the hello said, and its fingerprint.
     pub fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts, ja4: Ja4) {
-        self.tls.set_hello(name, facts, ja4);
+        self.told().tls.set_hello(name, facts, ja4);
     }
 
     /// Adds what the endpoint will have against the hello.
     pub fn set_outlook(&mut self, notes: Vec<NoteFacts>) {
-        self.tls.outlook = notes.into();
+        self.told().tls.outlook = notes.into();
     }
 
     /// Adds what the plaintext part of the handshake with the endpoint said.
     pub fn set_handshake(&mut self, handshake: HandshakeFacts) {
-        self.tls.handshake = handshake;
+        self.handshake = handshake;
     }
 
     /// Adds the first bytes of what was not TLS, at most 16.
     pub fn set_first_bytes(&mut self, bytes: &[u8]) {
         let first = bytes.get(..MAX_FIRST_BYTES).unwrap_or(bytes);
-        self.first_bytes = Hex(first).to_string();
+        self.told().first_bytes = Hex(first).to_string();
     }
 
     /// Adds what the policy said.
     pub fn set_rule(&mut self, rule: RuleFacts) {
-        self.rule = Some(rule);
+        self.told().rule = Some(rule);
     }
 
     /// Says that only learn mode lets the flow through.
     pub fn set_learnt(&mut self, learnt: LearntFacts) {
-        self.learnt = Some(learnt);
+        self.told().learnt = Some(learnt);
     }
 
     /// Notes that the device has shown other JA4 fingerprints before, and this one never.
     pub fn note_new_ja4(&mut self) {
-        self.ja4_new = true;
+        self.told().ja4_new = true;
     }
 
     /// Adds what resolution said.
     pub fn set_dns(&mut self, dns: DnsFacts) {
-        self.dns = Some(dns);
+        let DnsFacts { resolver, ttl, age, last_good, addresses } = dns;
+        self.answer_age_ms = u32::try_from(millis(age)).unwrap_or(u32::MAX);
+        self.told().dns = Some(Answer { resolver, ttl, last_good, addresses });
     }
 
     /// Adds the connection through the tunnel.
     pub fn set_dial(&mut self, dial: DialFacts) {
-        self.dial = Some(dial);
+        let DialFacts { endpoint, zone, local, interface, connect } = dial;
+        self.local_port = local.port();
+        self.connect_us = u32::try_from(micros(connect)).unwrap_or(u32::MAX);
+        self.told().dial = Some(Path { endpoint, zone, local: local.ip(), interface });
+    }
+
+    /// Keeps what other flows' records say alike only once. For a flow that will live; what is set
+    /// later is the flow's own again until the next call.
+    pub fn share(&mut self, common: &CommonFacts) {
+        self.told = common.0.intern(Rc::clone(&self.told));
+    }
+
+    fn told(&mut self) -> &mut Told {
+        Rc::make_mut(&mut self.told)
     }
 
     /// Says where the flow's byte counts can be read when the record ends by itself.
-    pub fn watch_traffic(&mut self, traffic: Rc<dyn Fn() -> TrafficFacts>) {
+    pub fn watch_traffic(&mut self, traffic: Rc<dyn Traffic>) {
         self.traffic = Some(traffic);
     }
 
@@ -237,7 +264,7 @@ impl FlowRecord {
     }
 
     fn opened(&self) -> Vec<u8> {
-        let Some(learnt) = &self.learnt else {
+        let Some(learnt) = &self.told.learnt else {
             return self.body(&Event::new(&kind::OPENED, kind::CODE_OPEN));
         };
         let code = format!("{}{}", kind::CODE_WOULD_REFUSE, learnt.reason);
@@ -270,6 +297,7 @@ impl FlowRecord {
         // A wall clock that was set back must not let a flow end before it began.
         let now = clock::unix_ms().max(self.started);
         let flags = self.flag_history(event);
+        let community = community_id(self.device.into(), self.dialled.into());
         record::body(&Record {
             metadata: record::Metadata::new(&shared.site, profiles, Some(self.uid)),
             class: event.kind.into(),
@@ -280,8 +308,8 @@ impl FlowRecord {
             count: None,
             status_code: event.code,
             status_detail: event.reason.map(Reason::sentence),
-            policy: self.rule.as_ref().map(|rule| policy(&shared.site, rule)),
-            firewall_rule: self.rule.as_ref().map(firewall_rule),
+            policy: self.told.rule.as_ref().map(|rule| policy(&shared.site, rule)),
+            firewall_rule: self.told.rule.as_ref().map(firewall_rule),
             src_endpoint: self.source(),
             dst_endpoint: Some(self.destination()),
             connection_info: Some(record::ConnectionInfo {
@@ -289,44 +317,44 @@ impl FlowRecord {
                 direction_id: kind::OUTBOUND,
                 protocol_num: kind::PROTOCOL_TCP,
                 protocol_name: Some("tcp"),
-                protocol_ver_id: Some(kind::ip_version(self.device.address.ip())),
+                protocol_ver_id: Some(kind::ip_version(self.device.ip())),
                 boundary_id: (!refused).then_some(kind::BOUNDARY_VPN),
-                community_uid: Some(&self.community),
+                community_uid: Some(&community),
                 flag_history: Some(&flags),
             }),
-            proxy_endpoint: self.dial.as_ref().map(|dial| record::ProxyEndpoint {
-                ip: dial.local.ip().to_canonical(),
-                port: dial.local.port(),
+            proxy_endpoint: self.told.dial.as_ref().map(|dial| record::ProxyEndpoint {
+                ip: dial.local.to_canonical(),
+                port: self.local_port,
                 interface_name: Some(dial.interface.as_str()),
                 zone: None,
             }),
             traffic: event.traffic.map(traffic),
-            tls: self.tls.object(event),
-            ja4_fingerprint_list: self.tls.fingerprint(),
+            tls: self.told.tls.object(self.handshake, event),
+            ja4_fingerprint_list: self.told.tls.fingerprint(),
             device: record::Device::new(&shared.site, &shared.region),
             unmapped: record::Unmapped { egress: self.egress(event) },
         })
     }
 
     fn source(&self) -> record::SrcEndpoint<'_> {
-        let name = self.device.name.as_deref();
+        let name = self.name.as_deref();
         record::SrcEndpoint {
             uid: name,
             name,
-            ip: Some(self.device.address.ip().to_canonical()),
-            port: Some(self.device.address.port()),
-            mac: self.device.mac.map(record::Text),
+            ip: Some(self.device.ip()),
+            port: Some(self.device.port()),
+            mac: self.mac.map(record::Text),
             type_id: kind::TYPE_IOT,
         }
     }
 
     fn destination(&self) -> record::DstEndpoint<'_> {
         record::DstEndpoint {
-            hostname: self.tls.name().map(ServerName::as_str),
-            ip: self.dialled.ip().to_canonical(),
+            hostname: self.told.tls.name().map(ServerName::as_str),
+            ip: self.dialled.ip(),
             port: Some(self.dialled.port()),
-            svc_name: self.rule.as_ref().and_then(|rule| rule.service.as_deref()),
-            proxy_endpoint: self.dial.as_ref().map(|dial| record::ProxyEndpoint {
+            svc_name: self.told.rule.as_ref().and_then(|rule| rule.service.as_deref()),
+            proxy_endpoint: self.told.dial.as_ref().map(|dial| record::ProxyEndpoint {
                 ip: dial.endpoint.ip().to_canonical(),
                 port: dial.endpoint.port(),
                 interface_name: None,
@@ -336,35 +364,35 @@ impl FlowRecord {
     }
 
     fn egress<'a>(&'a self, event: &Event<'a>) -> record::Egress<'a> {
-        let dialled = self.dialled.ip().to_canonical();
-        let dns = self.dns.as_ref();
-        let addresses = |dns: &'a DnsFacts| dns.addresses.get(..MAX_LIST).unwrap_or(&dns.addresses);
+        let dialled = self.dialled.ip();
+        let dns = self.told.dns.as_ref();
+        let addresses = |dns: &'a Answer| dns.addresses.get(..MAX_LIST).unwrap_or(&dns.addresses);
         let mut egress = record::Egress {
             v: kind::EGRESS_VERSION,
             reason: event.reason.map(Reason::code),
             stage: event.reason.map(|reason| reason.stage().as_str()),
             detail: event.detail,
             remedy: event.remedy.or(event.reason.map(Reason::remedy)),
-            identity: Some(self.device.identity),
-            endpoint: self.rule.as_ref().and_then(|rule| rule.endpoint.as_deref()),
-            ja4_new: self.ja4_new.then_some(true),
-            would_refuse: self.learnt.as_ref().map(|learnt| learnt.reason.code()),
-            first_bytes: Some(self.first_bytes.as_str()).filter(|bytes| !bytes.is_empty()),
+            identity: Some(self.told.identity),
+            endpoint: self.told.rule.as_ref().and_then(|rule| rule.endpoint.as_deref()),
+            ja4_new: self.told.ja4_new.then_some(true),
+            would_refuse: self.told.learnt.as_ref().map(|learnt| learnt.reason.code()),
+            first_bytes: Some(self.told.first_bytes.as_str()).filter(|bytes| !bytes.is_empty()),
             dns: dns.map(|dns| record::DnsPart {
                 resolver: dns.resolver,
                 ttl: dns.ttl,
-                age_ms: millis(dns.age),
+                age_ms: self.answer_age_ms.into(),
                 last_good: dns.last_good,
                 addresses: addresses(dns),
             }),
-            connect_us: self.dial.as_ref().map(|dial| micros(dial.connect)),
+            connect_us: self.told.dial.as_ref().map(|_| self.connect_us.into()),
             destination_match: dns.map(|dns| dns.addresses.contains(&dialled)),
             conn_state: event.state,
             spliced: event.traffic.map(|traffic| traffic.spliced),
             mono_ns: clock::mono_ns(),
             ..record::Egress::default()
         };
-        self.tls.add_to(&mut egress, event);
+        self.told.tls.add_to(&mut egress, self.handshake, event);
         egress
     }
 
@@ -373,7 +401,7 @@ impl FlowRecord {
     fn flag_history(&self, event: &Event<'_>) -> String {
         let mut flags = String::from("ShA");
         let traffic = event.traffic.unwrap_or_default();
-        if self.tls.heard() || !self.first_bytes.is_empty() || traffic.up > 0 {
+        if self.told.tls.heard() || !self.told.first_bytes.is_empty() || traffic.up > 0 {
             flags.push('D');
         }
         if traffic.down > 0 || event.alert.is_some() {
@@ -394,7 +422,7 @@ impl Drop for FlowRecord {
                 let watched = self
                     .traffic
                     .take()
-                    .and_then(|watch| catch_unwind(AssertUnwindSafe(|| watch())).ok());
+                    .and_then(|watch| catch_unwind(AssertUnwindSafe(|| watch.traffic())).ok());
                 self.end(&Event::end(FlowEnd::InternalError, watched.unwrap_or_default()));
             }
         }

@@ -3,7 +3,7 @@
 //! A slot is room for one flow's records. Nothing is queued without one, so the queue is bounded by
 //! the slots, pushing never waits, and no record is lost for want of room.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::chain::{Head, Hex};
+use super::clock;
+use super::errands::Errands;
 use super::keys::NextKey;
 use super::{AuditStatus, AuditUnavailable};
 
@@ -49,6 +51,8 @@ pub(super) enum Part {
     Extra,
     /// A signed record of the box's own; without a slot.
     System,
+    /// The same, and somebody waits for it.
+    Awaited(Waiter),
     /// The record that introduces a key: the last line that the key before it signs.
     Key(Box<NextKey>),
 }
@@ -83,10 +87,12 @@ pub(super) struct Shared {
     pub(super) directory: PathBuf,
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// What the writer and the keeper tell each other.
+    pub(super) keeper: Errands,
     slots: usize,
     free: AtomicUsize,
-    /// Mirrors `health.failure`, so that `reserve` takes no lock.
-    failing: AtomicBool,
+    /// Mirrors `health.refusal()`, so that `reserve` takes no lock.
+    refusing: AtomicBool,
     health: Mutex<Health>,
 }
 
@@ -95,6 +101,8 @@ struct Queue {
     entries: Vec<Entry>,
     unrecorded: Option<Unrecorded>,
     state: State,
+    /// There may be room on the disk again.
+    poked: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,7 +118,39 @@ enum State {
 struct Health {
     head: Head,
     failure: Option<String>,
+    /// The failure is that there is no room.
     full: bool,
+    /// The disk is nearly full: what room there is belongs to flows that have a slot.
+    short: bool,
+    /// The quota, where it is reached.
+    over_quota: Option<u64>,
+    closed: bool,
+}
+
+impl Health {
+    /// Why new flows are refused, where they are.
+    fn refusal(&self, directory: &Path) -> Option<String> {
+        let directory = directory.display();
+        if self.failure.is_some() {
+            return self.failure.clone();
+        }
+        if self.closed {
+            return Some(CLOSED.to_owned());
+        }
+        if self.short {
+            return Some(no_room(&directory));
+        }
+        let quota = self.over_quota?;
+        Some(format!(
+            "the audit log in {directory} has reached its quota of {quota} bytes; raise \
+             audit.quota, or let it delete records with audit.retain or audit.on-full"
+        ))
+    }
+}
+
+/// What is said of a disk without room.
+fn no_room(directory: &dyn std::fmt::Display) -> String {
+    format!("no space is left for the audit log in {directory}; make room there")
 }
 
 /// What the writer has to do next.
@@ -118,6 +158,8 @@ struct Health {
 pub(super) enum Work {
     /// There may be something to write.
     More,
+    /// There may be room on the disk again.
+    Room,
     /// This was the last.
     Last,
 }
@@ -130,21 +172,29 @@ impl Shared {
             directory: options.directory.clone(),
             queue: Mutex::default(),
             wake: Condvar::new(),
+            keeper: Errands::new(options.retention),
             slots: options.slots,
             free: AtomicUsize::new(options.slots),
-            failing: AtomicBool::new(false),
-            health: Mutex::new(Health { head, failure: None, full: false }),
+            refusing: AtomicBool::new(false),
+            health: Mutex::new(Health {
+                head,
+                failure: None,
+                full: false,
+                short: false,
+                over_quota: None,
+                closed: false,
+            }),
         }
     }
 
-    /// Whether nothing can be recorded now.
-    pub(super) fn is_failing(&self) -> bool {
-        self.failing.load(Ordering::Acquire)
+    /// Whether there is no room now for anything but what has a slot.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Acquire)
     }
 
     /// Takes a slot.
     pub(super) fn take_slot(&self) -> Result<(), AuditUnavailable> {
-        if self.is_failing() {
+        if self.is_refusing() {
             return Err(self.unavailable());
         }
         let taken =
@@ -163,10 +213,29 @@ impl Shared {
         self.free.fetch_add(count, Ordering::AcqRel);
     }
 
-    /// Why nothing can be recorded.
+    /// Why no new flow can be recorded.
     pub(super) fn unavailable(&self) -> AuditUnavailable {
-        let health = lock(&self.health);
-        AuditUnavailable(health.failure.clone().unwrap_or_else(|| CLOSED.to_owned()))
+        let refusal = lock(&self.health).refusal(&self.directory);
+        AuditUnavailable(refusal.unwrap_or_else(|| CLOSED.to_owned()))
+    }
+
+    /// Queues a signed record of the box's own; resolves when it is durable, or when it waits because
+    /// the log cannot be written. The sender is dropped when the log is closed.
+    pub(super) fn record(&self, body: Vec<u8>) -> oneshot::Receiver<Result<(), AuditUnavailable>> {
+        let (waiter, recorded) = oneshot::channel();
+        self.push(Entry { flow: Uuid::nil(), body, part: Part::Awaited(waiter) });
+        recorded
+    }
+
+    /// Lets the writer look for room on the disk at once.
+    pub(super) fn poke(&self) {
+        lock(&self.queue).poked = true;
+        self.wake.notify_one();
+    }
+
+    /// Sequence number up to which every sink has taken the records; there is no sink yet.
+    pub(super) fn shipped(&self) -> u64 {
+        0
     }
 
     /// Queues a record. Never waits for the disk.
@@ -216,6 +285,10 @@ impl Shared {
             let counts = queue.unrecorded.as_ref().map(|counted| counted.since + gather);
             let due = counts.map_or(deadline, |counts| counts.min(deadline));
             let closing = queue.state != State::Open;
+            if std::mem::take(&mut queue.poked) && !closing {
+                into.append(&mut queue.entries);
+                return Work::Room;
+            }
             if !queue.entries.is_empty() || closing || due <= now {
                 into.append(&mut queue.entries);
                 if closing || counts.is_some_and(|due| due <= now) {
@@ -250,7 +323,7 @@ impl Shared {
         into.append(&mut queue.entries);
         if into.is_empty() {
             queue.state = State::Closed;
-            self.failing.store(true, Ordering::Release);
+            self.change(|health| health.closed = true);
         }
     }
 
@@ -259,41 +332,90 @@ impl Shared {
         let mut queue = lock(&self.queue);
         queue.state = State::Closed;
         queue.entries.clear();
-        self.failing.store(true, Ordering::Release);
+        self.change(|health| health.closed = true);
     }
 
     /// A batch is durable.
     pub(super) fn wrote(&self, head: &Head) {
-        let mut health = lock(&self.health);
-        health.head = head.clone();
-        if health.failure.take().is_some() {
+        let mut healed = false;
+        self.change(|health| {
+            health.head = head.clone();
+            healed = health.failure.take().is_some();
             health.full = false;
-            self.failing.store(false, Ordering::Release);
+        });
+        if healed {
             tracing::info!(seq = head.seq, "The audit log can be written again.");
         }
     }
 
-    /// Nothing can be written, for this reason.
-    pub(super) fn failed(&self, failure: String, full: bool) {
+    /// Whether the disk is nearly full.
+    pub(super) fn set_short(&self, short: bool) {
+        self.change(|health| health.short = short);
+    }
+
+    /// The quota, when it is reached.
+    pub(super) fn set_over_quota(&self, quota: Option<u64>) {
+        self.change(|health| health.over_quota = quota);
+    }
+
+    /// Nothing can be written, and more room would not help.
+    pub(super) fn is_broken(&self) -> bool {
+        let health = lock(&self.health);
+        health.failure.is_some() && !health.full
+    }
+
+    /// New flows are refused for want of room, though records can be written.
+    pub(super) fn is_tight(&self) -> bool {
+        let health = lock(&self.health);
+        health.short || health.over_quota.is_some()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Health)) {
         let mut health = lock(&self.health);
-        if health.failure.is_none() {
-            tracing::error!(failure, "The audit log cannot be written; new flows are refused.");
+        change(&mut health);
+        let refuses = health.failure.is_some()
+            || health.closed
+            || health.short
+            || health.over_quota.is_some();
+        if !self.refusing.swap(refuses, Ordering::AcqRel)
+            && let Some(refusal) = health.refusal(&self.directory).filter(|_| !health.closed)
+        {
+            tracing::error!(refusal, "New flows are refused: they could not be recorded.");
         }
-        health.failure = Some(failure);
-        health.full = full;
-        self.failing.store(true, Ordering::Release);
+    }
+
+    /// Nothing can be written, for this reason.
+    pub(super) fn failed(&self, failure: String) {
+        self.change(|health| {
+            health.failure = Some(failure);
+            health.full = false;
+        });
+    }
+
+    /// Nothing can be written, because there is no room.
+    pub(super) fn failed_full(&self) {
+        let failure = no_room(&self.directory.display());
+        self.change(|health| {
+            health.failure = Some(failure);
+            health.full = true;
+        });
     }
 
     pub(super) fn status(&self) -> AuditStatus {
         let health = lock(&self.health);
         let no_slot = self.free.load(Ordering::Acquire) == 0;
+        let usage = self.keeper.usage();
+        let tight = health.short || health.over_quota.is_some();
         AuditStatus {
             seq: health.head.seq,
             head: Hex(&health.head.hash).to_string(),
-            unshipped: health.head.seq,
-            full: health.full || no_slot,
+            unshipped: health.head.seq.saturating_sub(self.shipped()),
+            full: health.full || tight || no_slot,
             failure: health.failure.clone(),
             directory: self.directory.clone(),
+            used_bytes: usage.bytes,
+            quota_bytes: self.keeper.retention().quota,
+            oldest: usage.oldest.and_then(clock::rfc3339),
         }
     }
 }

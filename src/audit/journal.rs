@@ -37,6 +37,7 @@ pub(super) struct Journal {
 
 impl Journal {
     pub(super) fn new(shared: Arc<Shared>, keys: Keyring, interval: Duration) -> Self {
+        shared.keeper.set_signer(Arc::clone(keys.key()));
         let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
         Self {
             shared,
@@ -52,7 +53,7 @@ impl Journal {
     }
 
     /// The key that signs the next line.
-    pub(super) fn key(&self) -> &SigningKey {
+    pub(super) fn key(&self) -> &Arc<SigningKey> {
         self.keys.key()
     }
 
@@ -93,7 +94,9 @@ impl Journal {
         }))
     }
 
-    pub(super) fn stop(&self) -> Vec<u8> {
+    /// The last record but for its checkpoint, of which a copy is wanted in any case.
+    pub(super) fn stop(&mut self) -> Vec<u8> {
+        self.copied = None;
         self.body(&Happened::Stop { boot_id: &self.boot_id })
     }
 
@@ -159,7 +162,9 @@ impl Journal {
 
     /// The record that introduces a key is durable at `seq`.
     pub(super) fn adopt(&mut self, next: NextKey, seq: u64) {
-        match self.keys.adopt(next, seq) {
+        let adopted = self.keys.adopt(next, seq);
+        self.shared.keeper.set_signer(Arc::clone(self.key()));
+        match adopted {
             Ok(()) => tracing::info!(key = %self.key().id(), "the audit log has a new signing key"),
             Err(error) => {
                 tracing::error!(%error, "the new signing key is in use, but could not be \

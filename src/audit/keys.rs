@@ -12,6 +12,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand;
@@ -47,7 +48,7 @@ pub(super) struct NextKey(Held);
 /// A key with what is known of it.
 #[derive(Debug)]
 struct Held {
-    key: SigningKey,
+    key: Arc<SigningKey>,
     epoch: u32,
     /// Wall time when it was made, ms.
     made: u64,
@@ -133,7 +134,7 @@ impl Keyring {
         }
     }
 
-    pub(super) fn key(&self) -> &SigningKey {
+    pub(super) fn key(&self) -> &Arc<SigningKey> {
         &self.current.key
     }
 
@@ -265,7 +266,7 @@ struct KeyFile {
 fn make(place: &KeyPlace, name: &str, epoch: u32, made: u64) -> Result<Held, KeyError> {
     let mut seed = [0; 32];
     rand::fill(&mut seed)?;
-    let key = SigningKey::from_seed(&seed)?;
+    let key = Arc::new(SigningKey::from_seed(&seed)?);
     let file = KeyFile { v: 1, epoch, made, seed: BASE64.encode(seed) };
     let path = place.path(name);
     let written = serde_json::to_vec(&file).map_err(io::Error::from).and_then(|content| {
@@ -289,7 +290,7 @@ fn read(path: &Path) -> Result<Option<Held>, KeyError> {
     let file: KeyFile = serde_json::from_slice(&content).map_err(|_| malformed())?;
     let seed = BASE64.decode(&file.seed).map_err(|_| malformed())?;
     let seed: [u8; 32] = seed.try_into().map_err(|_| malformed())?;
-    let key = SigningKey::from_seed(&seed)?;
+    let key = Arc::new(SigningKey::from_seed(&seed)?);
     Ok(Some(Held { key, epoch: file.epoch, made: file.made }))
 }
 

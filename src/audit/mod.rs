@@ -5,25 +5,34 @@
 //! ([`FlowRecord::open`]); its end is recorded exactly once, also when its task panics or is dropped.
 //!
 //! A record is serialised on its flow's thread (`flow`, `record`), queued (`inbox`), linked and
-//! written by one thread (`spool`), and read back by anybody (`read`, `chain`). What a crash left is
-//! put in order at the next start (`recover`, `crash`).
+//! written by one thread (`spool`), and read back by anybody (`read`, `chain`, `query`). What a crash
+//! left is put in order at the next start (`recover`, `crash`). Another thread lists full segments in
+//! the manifest, compresses them and removes old ones (`keeper`, `seal`, `manifest`).
 
 mod chain;
 mod clock;
+mod common;
 mod community;
 mod count;
 mod crash;
+mod errands;
 mod event;
 mod facts;
 mod flow;
 mod inbox;
 mod journal;
+mod keeper;
 mod keys;
 mod kind;
+mod manifest;
 mod packets;
+pub mod query;
 pub mod read;
 mod record;
 mod recover;
+mod room;
+mod seal;
+mod segment;
 mod sign;
 mod spool;
 mod storage;
@@ -31,6 +40,9 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tuning;
+pub mod verify;
+pub mod view;
 
 use std::fs::File;
 use std::io;
@@ -39,31 +51,35 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-pub use chain::{ChainError, ChainReport, verify_chain};
+pub use common::CommonFacts;
 pub use facts::{
     AlertFacts, AlertFrom, DeviceFacts, DialFacts, DnsFacts, FlowEnd, HandshakeFacts, LearntFacts,
     NoteFacts, RuleFacts, TrafficFacts,
 };
-pub use flow::{FlowRecord, Slot};
+pub use flow::{FlowRecord, Slot, Traffic};
 pub use keys::pinned_key;
 pub use packets::{PacketDestination, PacketDevice, PacketFacts};
 pub use sign::{KeyId, NoPublicKey, PublicKey};
+pub use verify::verify;
 
-use crate::config::OnFull;
+use crate::config::Retention;
 use inbox::{Entry, Part, Shared};
 use journal::Journal;
+use keeper::Keeper;
 use keys::{KeyPlace, Keyring};
-use spool::{Segment, Tuning, Writer};
+use recover::{Opens, Tail};
+use spool::{Place, Segment, Writer};
 use storage::{Disk, Storage};
 use system::Happened;
+use tuning::Tuning;
 
 /// How the log is set up.
 #[derive(Clone, Debug)]
 pub struct AuditOptions {
     /// Where segments are kept; made if missing, mode 0750.
     pub directory: PathBuf,
-    /// What happens when the disk is full.
-    pub on_full: OnFull,
+    /// How much is kept, and what happens when there is no room for more.
+    pub retention: Retention,
     /// `site.name`: the box in records.
     pub site: String,
     /// `site.region`.
@@ -100,12 +116,18 @@ pub struct AuditStatus {
     pub head: String,
     /// Records that no sink has taken yet.
     pub unshipped: u64,
-    /// New flows are refused because there is no room.
+    /// New flows are refused because there is no room, on the disk or within the quota.
     pub full: bool,
     /// Why the log cannot be written, where it cannot.
     pub failure: Option<String>,
     /// Where it is.
     pub directory: PathBuf,
+    /// What is in there, in bytes on the disk; looked at every few seconds.
+    pub used_bytes: u64,
+    /// `audit.quota`.
+    pub quota_bytes: u64,
+    /// When the oldest record was written (RFC 3339).
+    pub oldest: Option<String>,
 }
 
 impl Audit {
@@ -120,8 +142,11 @@ impl Audit {
     fn start_with<S: Storage>(
         options: &AuditOptions,
         storage: S,
-        tuning: Tuning,
+        mut tuning: Tuning,
     ) -> Result<Self, AuditUnavailable> {
+        // Small enough that to remove one is a small part of what may be kept.
+        tuning.segment_bytes =
+            tuning.segment_bytes.min(options.retention.quota / SEGMENTS_AT_LEAST);
         let directory = options.directory.display();
         let refuse = |what: &str, error: &io::Error| {
             AuditUnavailable(format!(
@@ -129,12 +154,6 @@ impl Audit {
                  belongs to the daemon's user"
             ))
         };
-        if options.on_full == OnFull::Overwrite {
-            tracing::warn!(
-                "audit.on-full = \"overwrite\" is not available yet: when the disk is \
-                full, new flows are refused."
-            );
-        }
         storage::make_directory(&options.directory)
             .map_err(|e| refuse("cannot make the audit directory", &e))?;
         let lock = storage::lock(&options.directory)
@@ -147,12 +166,13 @@ impl Audit {
         };
         let writer = Self::writer(options, storage, tuning, lock, &refuse)?;
         let shared = writer.shared();
-        let thread = std::thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|e| refuse("cannot start the writer of the audit log in", &e))?;
-        let thread = Mutex::new(Some(thread));
-        Ok(Self { handle: Arc::new(Handle { shared, thread }) })
+        let keeper = Keeper::new(Arc::clone(&shared));
+        let handle = Handle { shared, threads: Mutex::default() };
+        handle
+            .start("audit", move || writer.run())
+            .and_then(|()| handle.start("audit-keeper", move || keeper.run()))
+            .map_err(|e| refuse("cannot start the threads of the audit log in", &e))?;
+        Ok(Self { handle: Arc::new(handle) })
     }
 
     /// Puts in order what the last run left, and makes the writer that continues it.
@@ -167,13 +187,13 @@ impl Audit {
             .map_err(|e| refuse("cannot read the audit log in", &e))?;
         let segment = match found.tail.clone() {
             None => None,
-            Some((path, len, age)) => {
+            Some(Tail { name, len, age }) => {
                 let file = storage
-                    .append_to(&path)
+                    .append_to(&name.path)
                     .map_err(|e| refuse("cannot continue the audit log in", &e))?;
                 let since = Instant::now();
                 let since = since.checked_sub(age).unwrap_or(since);
-                Some(Segment { file, path, len, since })
+                Some(Segment { file, name, len, since, taken: len })
             }
         };
         let place = KeyPlace {
@@ -187,14 +207,16 @@ impl Audit {
         let journal = Journal::new(Arc::clone(&shared), keys, tuning.checkpoint_every);
         let mut first = vec![Entry::system(journal.boot(found.epoch, &options.policy))];
         first.extend(journal.recovery(&found).map(Entry::system));
+        let mut opens = Opens::default();
         for flow in &found.open {
-            let body = crash::end(&shared, flow)
-                .map_err(|e| refuse("cannot read the audit log in", &e))?;
+            let open = opens.read(flow);
+            let body = open.and_then(|open| crash::end(&shared, flow.flow, open));
+            let body = body.map_err(|e| refuse("cannot read the audit log in", &e))?;
             first.push(Entry { flow: flow.flow, body, part: Part::Extra });
         }
         let chain = format!("{}/{:04}", options.site, found.epoch);
-        let mut writer =
-            Writer::new(shared, storage, tuning, chain, journal, found.head, segment, lock);
+        let place = Place { chain, head: found.head, segment, lock };
+        let mut writer = Writer::new(shared, storage, tuning, journal, place);
         writer.write_first(first);
         Ok(writer)
     }
@@ -221,7 +243,7 @@ impl Audit {
     /// taken is not waited for.
     pub fn note_packets(&self, facts: &[PacketFacts]) -> Result<(), AuditUnavailable> {
         let shared = &self.handle.shared;
-        if shared.is_failing() {
+        if shared.is_refusing() {
             return Err(shared.unavailable());
         }
         for facts in facts {
@@ -237,6 +259,11 @@ impl Audit {
         let happened = Happened::Reload { old: old.to_owned(), new: new.to_owned() };
         let body = system::body(&shared.site, &shared.region, &happened);
         shared.push(Entry::system(body));
+    }
+
+    /// Keeps so much from now on.
+    pub fn set_retention(&self, retention: Retention) {
+        self.handle.shared.keeper.set_retention(retention);
     }
 
     /// How the log is doing.
@@ -255,15 +282,26 @@ impl Audit {
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Handle {
+    fn start(&self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
     fn finish(&self) {
+        self.shared.keeper.close();
         self.shared.begin_close();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("The writer of the audit log ended with a panic.");
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                tracing::error!(thread = name, "A thread of the audit log ended with a panic.");
+            }
         }
     }
 }
@@ -273,3 +311,6 @@ impl Drop for Handle {
         self.finish();
     }
 }
+
+/// A segment is at most this part of the quota.
+const SEGMENTS_AT_LEAST: u64 = 16;

@@ -1,13 +1,16 @@
 //! Reads the lines of a log back, in order and in bounded memory.
 //!
-//! Never changes a file, and needs no lock: a live log can be read. A segment holds the lines from
+//! Never changes a file, and needs no lock: a live log can be read, also while its segments are
+//! compressed or removed. A segment holds the lines from
 //! the sequence number in its name up to the one before the next segment's. What stands behind
 //! these is what is left of a batch that could not be made durable and was written again to the
 //! next segment; it was never acknowledged and is not part of the log.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use super::manifest;
+use super::segment::{Raw, Scan, SegmentName, segments};
 
 /// All lines of a directory; see [`lines`].
 #[derive(Debug)]
@@ -49,6 +52,35 @@ pub struct ReadError {
 pub fn lines(directory: &Path) -> Result<Lines, ReadError> {
     let segments = segments(directory).map_err(|source| ReadError { path: None, source })?;
     Ok(Lines { segments, next: 0, open: None, buffer: Vec::new(), torn_bytes: 0 })
+}
+
+/// Like [`lines`], but leaves out segments that end before this sequence number. The first lines may
+/// still be older.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn lines_from(directory: &Path, seq: u64) -> Result<Lines, ReadError> {
+    let mut lines = lines(directory)?;
+    lines.next = lines.segments.partition_point(|segment| segment.first <= seq).saturating_sub(1);
+    Ok(lines)
+}
+
+/// Like [`lines`], but leaves out the first segments as long as the manifest says that all that is
+/// in them was written before this time (Unix time in ms). The first lines may still be older.
+///
+/// # Errors
+/// The directory or the manifest cannot be read.
+pub fn lines_since(directory: &Path, since_ms: u64) -> Result<Lines, ReadError> {
+    let mut lines = lines(directory)?;
+    let sealed = manifest::read(directory, &lines.segments).map_err(|source| {
+        let path = Some(directory.join(manifest::MANIFEST));
+        ReadError { path, source }
+    })?;
+    let older = |segment: &&SegmentName| {
+        sealed.get(&segment.first).is_some_and(|sealed| sealed.last_time < since_ms)
+    };
+    lines.next = lines.segments.iter().take_while(older).count();
+    Ok(lines)
 }
 
 impl Lines {
@@ -100,12 +132,17 @@ impl Lines {
         let behind = self.segments.get(self.next + 1);
         let limit = behind.map(|behind| behind.first.saturating_sub(segment.first));
         let path = segment.path.clone();
-        let scan = Scan::open(&path, 0)
-            .map_err(|source| ReadError { path: Some(path.clone()), source })?;
-        self.torn_bytes = 0;
-        self.open = Some(Open { path, scan, number: 0, limit });
         self.next += 1;
-        Ok(true)
+        match Scan::open(&path, 0) {
+            Ok(scan) => {
+                self.torn_bytes = 0;
+                self.open = Some(Open { path, scan, number: 0, limit });
+                Ok(true)
+            }
+            // It was removed since it was listed: too old, or too much.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(source) => Err(ReadError { path: Some(path), source }),
+        }
     }
 }
 
@@ -127,101 +164,3 @@ impl Open {
         Ok(raw)
     }
 }
-
-/// A segment's place in the order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SegmentName {
-    /// The sequence number of its first line.
-    pub(super) first: u64,
-    /// The file.
-    pub(super) path: PathBuf,
-}
-
-impl SegmentName {
-    /// The name of the segment that begins with this sequence number.
-    pub(super) fn new(directory: &Path, first: u64) -> Self {
-        Self { first, path: directory.join(format!("flow-{first:020}.ndjson")) }
-    }
-
-    fn parse(path: PathBuf) -> Option<Self> {
-        let name = path.file_name()?.to_str()?;
-        let digits = name.strip_prefix("flow-")?.strip_suffix(".ndjson")?;
-        let all_digits = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
-        let first = digits.parse().ok().filter(|_| all_digits)?;
-        Some(Self { first, path })
-    }
-}
-
-/// The segments of a directory, oldest first.
-pub(super) fn segments(directory: &Path) -> io::Result<Vec<SegmentName>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        found.extend(SegmentName::parse(entry?.path()));
-    }
-    found.sort_by_key(|segment| segment.first);
-    Ok(found)
-}
-
-/// The lines of one file, in bounded memory.
-#[derive(Debug)]
-pub(super) struct Scan {
-    reader: BufReader<File>,
-    offset: u64,
-}
-
-/// Where a line was found.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Raw {
-    /// Where it begins.
-    pub(super) offset: u64,
-    /// Its bytes, with the newline.
-    pub(super) bytes: u64,
-    /// It ends with a newline.
-    pub(super) ended: bool,
-    /// It ends with a newline, and is no longer than any line of this log.
-    pub(super) whole: bool,
-}
-
-impl Scan {
-    /// Reads a file from an offset on.
-    pub(super) fn open(path: &Path, offset: u64) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
-        Ok(Self { reader: BufReader::with_capacity(READ_AHEAD, file), offset })
-    }
-
-    /// Reads the next line into `line`, without its newline. Of a longer one than [`MAX_LINE`]
-    /// only the beginning is kept.
-    pub(super) fn next(&mut self, line: &mut Vec<u8>) -> io::Result<Option<Raw>> {
-        line.clear();
-        let mut raw = Raw { offset: self.offset, bytes: 0, ended: false, whole: false };
-        let mut fits = true;
-        loop {
-            let available = match self.reader.fill_buf() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other?,
-            };
-            let newline = available.iter().position(|b| *b == b'\n');
-            let text = available.get(..newline.unwrap_or(available.len())).unwrap_or_default();
-            fits &= line.len() + text.len() <= MAX_LINE;
-            if fits {
-                line.extend_from_slice(text);
-            }
-            let taken = text.len() + usize::from(newline.is_some());
-            let at_end = available.is_empty();
-            self.reader.consume(taken);
-            raw.bytes += taken as u64;
-            self.offset += taken as u64;
-            if newline.is_some() || at_end {
-                raw.ended = newline.is_some();
-                raw.whole = raw.ended && fits;
-                return Ok((raw.bytes > 0).then_some(raw));
-            }
-        }
-    }
-}
-
-/// Longer than any record: a hello has at most 64 KiB, and no field is longer than its bytes
-/// escaped.
-pub(super) const MAX_LINE: usize = 1 << 20;
-const READ_AHEAD: usize = 256 << 10;

@@ -1,13 +1,22 @@
 //! What a start finds: the head of the chain, a torn tail, flows that never ended.
 //!
-//! A tail without a good line behind it is what a crash leaves; it is moved aside and cut. A bad
-//! line with good ones behind it is not what a crash leaves: it is not touched, and the log goes on
-//! in a new segment.
+//! What a crash can leave is moved aside, and the segment is cut there. Anything else is evidence: it
+//! is not touched, and the log goes on in a new segment.
+//!
+//! What a crash can leave follows from how the log is written. A batch is appended and synced before
+//! the next one is begun, and a record is acknowledged only then. So a power cut can harm one batch
+//! only, the last one of the last segment, of which nothing was acknowledged; but of that batch it
+//! can keep any sectors, so that a bad line may have good ones behind it. All lines of a batch have
+//! one `logged_time`. Two of them behind a bad line prove that it was durable when the later was
+//! written: then it was changed afterwards, by somebody or by the disk. With one of them, and no more
+//! bytes than a batch can have, a crash explains it. (So does a change of a line less than a
+//! millisecond before the end. It is moved aside then, but not lost, and not hidden: the recovery
+//! record says `damaged`, and names the evidence.) Lost sectors read as zeros, which no line has: a
+//! line that is whole and out of place is no crash's work.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,8 +24,9 @@ use uuid::Uuid;
 
 use super::chain::{Head, Stored};
 use super::keys::KeyInForce;
-use super::read::{self, Scan, SegmentName};
-use super::spool::{SETTLED, Tuning};
+use super::segment::{self, MAX_LINE, Scan, SegmentName};
+use super::spool::SETTLED;
+use super::tuning::Tuning;
 use super::{clock, kind, storage};
 
 /// What was found.
@@ -27,13 +37,21 @@ pub(super) struct Recovered {
     /// The chain's epoch, from its last line.
     pub(super) epoch: u32,
     /// The segment to go on in, its length and its age; a new one is begun where absent.
-    pub(super) tail: Option<(PathBuf, u64, Duration)>,
+    pub(super) tail: Option<Tail>,
     /// Flows with an Open and no end, in order.
     pub(super) open: Vec<OpenFlow>,
     /// The key that the chain goes on with; absent before its first record.
     pub(super) key: Option<KeyInForce>,
     /// What had to be put in order.
     pub(super) damage: Option<Damage>,
+}
+
+/// The end of the log.
+#[derive(Clone, Debug)]
+pub(super) struct Tail {
+    pub(super) name: SegmentName,
+    pub(super) len: u64,
+    pub(super) age: Duration,
 }
 
 /// What was wrong with the end of the log.
@@ -45,7 +63,7 @@ pub(super) struct Damage {
     pub(super) bytes: u64,
     /// Where they are kept.
     pub(super) evidence: Option<PathBuf>,
-    /// A line that a crash does not explain.
+    /// A bad line has good ones behind it, or the chain is broken.
     pub(super) damaged: bool,
 }
 
@@ -57,20 +75,36 @@ pub(super) struct OpenFlow {
     offset: u64,
 }
 
-impl OpenFlow {
-    /// Reads its Open.
-    pub(super) fn line(&self) -> io::Result<Vec<u8>> {
-        let mut line = Vec::new();
-        Scan::open(&self.segment, self.offset)?.next(&mut line)?;
-        Ok(line)
+/// Reads Opens again. In their order each segment is read once.
+#[derive(Debug, Default)]
+pub(super) struct Opens {
+    at: Option<(PathBuf, Scan)>,
+    line: Vec<u8>,
+}
+
+impl Opens {
+    /// The line of a flow's Open.
+    pub(super) fn read(&mut self, flow: &OpenFlow) -> io::Result<&[u8]> {
+        let at = self.at.take();
+        let here = at.filter(|(path, scan)| *path == flow.segment && scan.offset() <= flow.offset);
+        let mut scan = match here {
+            Some((_, scan)) => scan,
+            None => Scan::open(&flow.segment, flow.offset)?,
+        };
+        scan.skip_to(flow.offset)?;
+        scan.next(&mut self.line)?;
+        self.at = Some((flow.segment.clone(), scan));
+        Ok(&self.line)
     }
 }
 
 /// Reads a directory, and repairs its tail.
 pub(super) fn recover(directory: &Path, tuning: &Tuning) -> io::Result<Recovered> {
-    let mut segments = read::segments(directory)?;
+    let mut segments = segment::segments(directory)?;
     let settled = settled(directory);
-    let mut survey = Survey { settled, head: None, epoch: 1, open: HashMap::new(), key: None };
+    let batch = tuning.batch_bytes as u64 + 2 * MAX_LINE as u64;
+    let mut survey =
+        Survey { settled, batch, head: None, epoch: 1, open: HashMap::new(), key: None };
     let begin = segments.iter().rposition(|segment| segment.first <= settled + 1).unwrap_or(0);
     let mut last = None;
     for at in begin..segments.len() {
@@ -110,6 +144,8 @@ pub(super) fn recover(directory: &Path, tuning: &Tuning) -> io::Result<Recovered
 
 struct Survey {
     settled: u64,
+    /// A batch has no more bytes.
+    batch: u64,
     head: Option<Head>,
     epoch: u32,
     open: HashMap<Uuid, (u64, OpenFlow)>,
@@ -124,8 +160,10 @@ struct Found {
     len: u64,
     /// When its first line was written.
     began: Option<u64>,
-    /// A bad line has good ones behind it, or the chain is broken.
+    /// A line that a crash does not explain.
     damaged: bool,
+    /// What is torn has good lines in it.
+    lines_in_torn: bool,
 }
 
 impl Survey {
@@ -134,7 +172,19 @@ impl Survey {
         let mut line = Vec::new();
         let mut found = Found::default();
         let mut number = 0;
-        while let Some(raw) = scan.next(&mut line)? {
+        loop {
+            let raw = match scan.next(&mut line) {
+                Ok(Some(raw)) => raw,
+                Ok(None) => break,
+                Err(error) if segment::is_damage(&error) => {
+                    found.damaged = true;
+                    let file = segment.path.display().to_string();
+                    tracing::error!(file, %error, "A compressed segment of the audit log is \
+                        damaged. Keep the file as evidence.");
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             number += 1;
             if next.is_some_and(|next| segment.first + number > next) {
                 break;
@@ -143,6 +193,13 @@ impl Survey {
             let Some(stored) = Stored::parse(&line).filter(|_| raw.whole) else { continue };
             let follows = self.head.as_ref().is_none_or(|head| stored.follows(head));
             if (found.good < raw.offset || !follows) && !found.damaged {
+                if next.is_none() && found.good < raw.offset {
+                    found.lines_in_torn = one_batch(&segment.path, found.good, self.batch)?;
+                }
+                if found.lines_in_torn {
+                    found.len = std::fs::metadata(&segment.path)?.len();
+                    break;
+                }
                 found.damaged = true;
                 let file = segment.path.display().to_string();
                 tracing::error!(
@@ -187,6 +244,23 @@ impl Survey {
     }
 }
 
+/// Whether all good lines from `offset` on can be of one batch that was being written.
+fn one_batch(path: &Path, offset: u64, most: u64) -> io::Result<bool> {
+    let mut scan = Scan::open(path, offset)?;
+    let mut line = Vec::new();
+    let mut logged = None;
+    while let Some(raw) = scan.next(&mut line)? {
+        if scan.offset() - offset > most {
+            return Ok(false);
+        }
+        let Some(stored) = Stored::parse(&line).filter(|_| raw.whole) else { continue };
+        if *logged.get_or_insert(stored.metadata.logged_time) != stored.metadata.logged_time {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Makes the last segment fit to be continued; `None` where a new one must be begun.
 fn repair(
     segment: &SegmentName,
@@ -194,12 +268,16 @@ fn repair(
     head: &Head,
     tuning: &Tuning,
     damage: &mut Option<Damage>,
-) -> Option<(PathBuf, u64, Duration)> {
+) -> Option<Tail> {
+    if segment.is_compressed() {
+        return None;
+    }
     let path = &segment.path;
     if found.good < found.len && !found.damaged {
         let bytes = found.len - found.good;
-        let mut torn = Damage { file: path.clone(), bytes, ..Damage::default() };
-        let aside = set_aside(path, found.good);
+        let damaged = found.lines_in_torn;
+        let mut torn = Damage { file: path.clone(), bytes, damaged, ..Damage::default() };
+        let aside = storage::set_aside(path, found.good);
         torn.evidence = aside.as_ref().ok().cloned();
         *damage = Some(torn);
         if let Err(error) = aside {
@@ -221,27 +299,8 @@ fn repair(
     }
     let whole = !found.damaged && !misplaced && synced.is_ok();
     let young = found.good < tuning.segment_bytes && age < tuning.segment_age;
-    (whole && young && path.exists()).then(|| (path.clone(), found.good, age))
-}
-
-/// Moves everything from `offset` on to a file of its own, and cuts the segment there.
-fn set_aside(path: &Path, offset: u64) -> io::Result<PathBuf> {
-    if offset == 0 {
-        return storage::move_aside(path);
-    }
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let aside = storage::torn_path(path, offset);
-    let mut torn =
-        OpenOptions::new().write(true).create_new(true).mode(storage::FILE_MODE).open(&aside)?;
-    let copied = io::copy(&mut (&file).take(u64::MAX), &mut torn).and_then(|_| torn.sync_all());
-    if let Err(error) = copied.and_then(|()| storage::sync_parent(&aside)) {
-        let _ = std::fs::remove_file(&aside);
-        return Err(error);
-    }
-    file.set_len(offset)?;
-    file.sync_all()?;
-    Ok(aside)
+    let tail = Tail { name: segment.clone(), len: found.good, age };
+    (whole && young && path.exists()).then_some(tail)
 }
 
 fn settled(directory: &Path) -> u64 {

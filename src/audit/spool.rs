@@ -7,65 +7,35 @@
 //! segment. When that fails too, the log is failing: Opens that wait are told so, ends stay in
 //! memory, and a new segment is tried at intervals.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use uuid::Uuid;
 
 use super::chain::Head;
 use super::inbox::{Entry, Part, Shared, Unrecorded, Work};
 use super::journal::Journal;
-use super::read::SegmentName;
+use super::room::{Room, Wanted};
+use super::segment::SegmentName;
 use super::storage::{self, SegmentFile, Storage};
-use super::{clock, count, record};
-
-/// The sizes and times of the writer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tuning {
-    /// A segment is not continued beyond this.
-    pub(super) segment_bytes: u64,
-    /// A segment is not continued after this.
-    pub(super) segment_age: Duration,
-    /// Between two attempts while the log is failing.
-    pub(super) retry: Duration,
-    /// How long refusals without a record are counted before the count is recorded.
-    pub(super) gather: Duration,
-    /// A batch is not filled beyond this.
-    pub(super) batch_bytes: usize,
-    /// Between two checkpoints, in time.
-    pub(super) checkpoint_every: Duration,
-    /// Between two checkpoints, in lines.
-    pub(super) checkpoint_lines: u64,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self {
-            segment_bytes: 64 << 20,
-            segment_age: Duration::from_hours(1),
-            retry: Duration::from_secs(1),
-            gather: Duration::from_secs(1),
-            batch_bytes: 4 << 20,
-            checkpoint_every: Duration::from_secs(60),
-            checkpoint_lines: 1000,
-        }
-    }
-}
+use super::tuning::Tuning;
+use super::{clock, count, record, room};
 
 /// A segment that is being written.
 #[derive(Debug)]
 pub(super) struct Segment<F> {
     pub(super) file: F,
-    pub(super) path: PathBuf,
+    pub(super) name: SegmentName,
     /// Bytes that are durable.
     pub(super) len: u64,
     /// When it was begun.
     pub(super) since: Instant,
+    /// Up to where room was taken on the disk.
+    pub(super) taken: u64,
 }
 
 /// The writer's state; see the module.
@@ -82,15 +52,29 @@ pub(super) struct Writer<S: Storage> {
     /// Opens whose waiter was told that they failed. Each waits for its flow's end: a refusal
     /// makes it void, anything else proves that the flow went on, and both are written.
     held: HashMap<Uuid, Vec<u8>>,
-    /// Flows whose Open is durable and whose end is not.
-    open: HashSet<Uuid>,
+    /// Flows whose Open is durable and whose end is not, with the Open's sequence number or an
+    /// earlier one.
+    open: HashMap<Uuid, u64>,
     counted: Option<Unrecorded>,
     buffer: Vec<u8>,
     retry_at: Option<Instant>,
+    room: Room,
     /// A checkpoint has to be written, whatever else there is.
     checkpoint: bool,
     /// The directory is this process's as long as this is open.
     _lock: File,
+}
+
+/// Where the log goes on.
+#[derive(Debug)]
+pub(super) struct Place<F> {
+    /// The chain's id.
+    pub(super) chain: String,
+    pub(super) head: Head,
+    /// A new one is begun where absent.
+    pub(super) segment: Option<Segment<F>>,
+    /// The directory is this process's as long as this is open.
+    pub(super) lock: File,
 }
 
 impl<S: Storage> Writer<S> {
@@ -98,12 +82,10 @@ impl<S: Storage> Writer<S> {
         shared: Arc<Shared>,
         storage: S,
         tuning: Tuning,
-        chain: String,
         journal: Journal,
-        head: Head,
-        segment: Option<Segment<S::File>>,
-        lock: File,
+        place: Place<S::File>,
     ) -> Self {
+        let Place { chain, head, segment, lock } = place;
         Self {
             shared,
             storage,
@@ -115,10 +97,11 @@ impl<S: Storage> Writer<S> {
             inbox: Vec::new(),
             pending: VecDeque::new(),
             held: HashMap::new(),
-            open: HashSet::new(),
+            open: HashMap::new(),
             counted: None,
             buffer: Vec::new(),
             retry_at: None,
+            room: Room::default(),
             checkpoint: false,
             _lock: lock,
         }
@@ -135,17 +118,20 @@ impl<S: Storage> Writer<S> {
         self.pending.extend(entries);
         self.checkpoint = true;
         self.commit();
+        self.note_settled();
     }
 
     /// The thread: until the log is closed.
     pub(super) fn run(mut self) {
         let guard = Abandon(Arc::clone(&self.shared));
         loop {
-            let gather = self.tuning.gather;
-            let due = self.retry_at.unwrap_or_else(|| self.journal.due_at());
+            // Counts of refused flows must not fill what room there is.
+            let tight = self.shared.is_tight();
+            let gather = if tight { self.tuning.checkpoint_every } else { self.tuning.gather };
+            let due = self.retry_at.unwrap_or_else(|| self.room.due(self.journal.due_at()));
             let work = self.shared.wait(&mut self.inbox, &mut self.counted, gather, due);
             self.admit_all();
-            self.step(work == Work::Last);
+            self.step(&work);
             if work == Work::Last {
                 self.shared.end_close(&mut self.inbox);
                 if self.inbox.is_empty() || self.retry_at.is_some() {
@@ -158,15 +144,19 @@ impl<S: Storage> Writer<S> {
         drop(guard);
     }
 
-    fn step(&mut self, last: bool) {
+    fn step(&mut self, work: &Work) {
         match self.retry_at {
             None => {
+                if *work == Work::Room {
+                    self.room.look_again();
+                }
+                self.take_room(0);
                 self.change_key();
                 self.commit();
             }
             Some(at) => {
                 self.refuse_opens();
-                if last || Instant::now() >= at {
+                if *work != Work::More || Instant::now() >= at {
                     self.heal();
                 }
             }
@@ -216,6 +206,10 @@ impl<S: Storage> Writer<S> {
                     // The waiter may be gone: its flow was dropped, and its end is on the way.
                     let _ = waiter.send(Err(failure.clone()));
                 }
+                Part::Awaited(waiter) => {
+                    let _ = waiter.send(Err(failure.clone()));
+                    self.admit(Entry::system(entry.body));
+                }
                 _ => self.admit(entry),
             }
         }
@@ -232,6 +226,7 @@ impl<S: Storage> Writer<S> {
 
     fn write_batch(&mut self) -> io::Result<()> {
         let batch = self.fill();
+        let before = self.head.seq;
         self.write_out()?;
         let Batch { head, taken, since, checkpoint, logged, full, .. } = batch;
         self.head = head;
@@ -241,9 +236,14 @@ impl<S: Storage> Writer<S> {
         self.shared.wrote(&self.head);
         let checkpoint = checkpoint.and_then(|line| self.buffer.get(line));
         self.journal.wrote(since, checkpoint, logged);
-        self.settle(taken);
-        if full {
-            self.segment = None;
+        self.settle(taken, before);
+        if let Some(segment) = &self.segment {
+            self.shared.keeper.set_current(segment.name.first);
+        }
+        if full && let Some(mut segment) = self.segment.take() {
+            // Gives back the room that was taken ahead. Nothing depends on it.
+            let _ = segment.file.cut(segment.len);
+            self.note_settled();
         }
         Ok(())
     }
@@ -266,7 +266,7 @@ impl<S: Storage> Writer<S> {
                 break;
             }
             new_key = matches!(entry.part, Part::Key(_));
-            let signed = new_key || matches!(entry.part, Part::System);
+            let signed = new_key || matches!(entry.part, Part::System | Part::Awaited(_));
             self.append(&mut batch, &entry.body, if signed { Seal::Signed } else { Seal::Plain });
             batch.taken += 1;
             if batch.since >= self.tuning.checkpoint_lines && !new_key {
@@ -296,7 +296,7 @@ impl<S: Storage> Writer<S> {
     /// Appends a line to the buffer; returns where it begins.
     fn append(&mut self, batch: &mut Batch, body: &[u8], seal: Seal) -> usize {
         let link = batch.head.next();
-        let key = (seal == Seal::Signed).then(|| self.journal.key());
+        let key = (seal == Seal::Signed).then(|| self.journal.key().as_ref());
         let out = &mut self.buffer;
         let start = record::append_line(out, body, &self.chain, &link, batch.logged, key);
         batch.head = Head::of(link.seq, out.get(start..).unwrap_or_default());
@@ -305,75 +305,87 @@ impl<S: Storage> Writer<S> {
         start
     }
 
+    /// Takes room on the disk ahead of the next `bytes`.
+    fn take_room(&mut self, bytes: usize) {
+        let Some(segment) = self.segment.as_mut() else {
+            return self.room.forget(&self.shared);
+        };
+        let wanted = Wanted {
+            needed: segment.len.saturating_add(bytes as u64),
+            segment_bytes: self.tuning.segment_bytes,
+            taken: segment.taken,
+        };
+        let reserve = |offset, bytes| segment.file.reserve(offset, bytes);
+        segment.taken = self.room.take(wanted, reserve, &self.shared);
+    }
+
     fn write_out(&mut self) -> io::Result<()> {
-        if let Some(mut segment) = self.segment.take() {
-            match write(&mut segment, &self.buffer) {
-                Ok(()) => {
-                    self.segment = Some(segment);
-                    return Ok(());
-                }
-                Err(error) => {
-                    let path = segment.path.display().to_string();
-                    tracing::warn!(path, %error, "A segment of the audit log could not be \
-                        written; going on in a new one.");
-                    self.give_up(segment);
-                }
-            }
+        if let Some(segment) = &self.segment {
+            let path = segment.name.path.display().to_string();
+            let Err(error) = self.write_segment() else { return Ok(()) };
+            tracing::warn!(path, %error, "A segment of the audit log could not be written; going \
+                on in a new one.");
         }
-        let mut segment = self.create()?;
-        match write(&mut segment, &self.buffer) {
-            Ok(()) => {
-                self.segment = Some(segment);
-                Ok(())
-            }
-            Err(error) => {
-                self.give_up(segment);
-                Err(error)
-            }
+        self.segment = Some(self.create()?);
+        self.write_segment()
+    }
+
+    /// Writes the buffer to the segment; a segment that fails is given up.
+    fn write_segment(&mut self) -> io::Result<()> {
+        self.take_room(self.buffer.len());
+        let Some(mut segment) = self.segment.take() else { return Ok(()) };
+        if let Err(error) = write(&mut segment, &self.buffer) {
+            self.give_up(segment);
+            return Err(error);
         }
+        self.segment = Some(segment);
+        Ok(())
     }
 
     fn create(&self) -> io::Result<Segment<S::File>> {
-        let path = SegmentName::new(&self.shared.directory, self.head.seq + 1).path;
-        let file = match self.storage.create(&path) {
+        let name = SegmentName::new(&self.shared.directory, self.head.seq + 1);
+        let file = match self.storage.create(&name.path) {
             // Nothing from this sequence number on is durable, so what has this name is an earlier
             // attempt that could not be removed, or a file that was put there.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                storage::move_aside(&path)?;
-                self.storage.create(&path)?
+                storage::move_aside(&name.path)?;
+                self.storage.create(&name.path)?
             }
             other => other?,
         };
-        Ok(Segment { file, path, len: 0, since: Instant::now() })
+        Ok(Segment { file, name, len: 0, since: Instant::now(), taken: 0 })
     }
 
     /// Takes back what a failed batch left behind. When that fails as well, readers leave it out:
     /// the next segment's name says where this one ends.
     fn give_up(&self, mut segment: Segment<S::File>) {
         let _ = if segment.len == 0 {
-            self.storage.remove(&segment.path)
+            self.storage.remove(&segment.name.path)
         } else {
             segment.file.cut(segment.len)
         };
     }
 
-    fn settle(&mut self, taken: usize) {
+    fn settle(&mut self, taken: usize, before: u64) {
         let mut freed = 0;
         for entry in self.pending.drain(..taken) {
             match entry.part {
                 Part::Open(waiter) => {
-                    self.open.insert(entry.flow);
+                    self.open.insert(entry.flow, before);
                     // The waiter may be gone: a flow that was dropped while it waited.
                     let _ = waiter.send(Ok(()));
                 }
                 Part::LateOpen => {
-                    self.open.insert(entry.flow);
+                    self.open.insert(entry.flow, before);
                 }
                 Part::End | Part::Refusal => {
                     self.open.remove(&entry.flow);
                     freed += 1;
                 }
                 Part::Extra | Part::System => {}
+                Part::Awaited(waiter) => {
+                    let _ = waiter.send(Ok(()));
+                }
                 Part::Key(next) => self.journal.adopt(*next, self.head.seq),
             }
         }
@@ -382,14 +394,14 @@ impl<S: Storage> Writer<S> {
 
     fn fail(&mut self, error: &io::Error) {
         let directory = self.shared.directory.display();
-        let full =
-            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        let failure = if full {
-            format!("no space is left for the audit log in {directory}; make room there")
+        if storage::is_full(error) {
+            self.shared.failed_full();
+            self.shared.keeper.want_room();
         } else {
-            format!("the audit log in {directory} cannot be written: {error}; check the disk")
-        };
-        self.shared.failed(failure, full);
+            self.shared.failed(format!(
+                "the audit log in {directory} cannot be written: {error}; check the disk"
+            ));
+        }
         self.retry_at = Some(Instant::now() + self.tuning.retry);
         self.refuse_opens();
     }
@@ -397,8 +409,11 @@ impl<S: Storage> Writer<S> {
     fn heal(&mut self) {
         self.counted = Unrecorded::merge(self.counted, self.shared.take_unrecorded());
         let attempt = self.create().and_then(|mut segment| {
-            match segment.file.reserve(0, HEADROOM).and_then(|()| segment.file.sync()) {
-                Ok(()) => Ok(segment),
+            match segment.file.reserve(0, room::LEAST).and_then(|()| segment.file.sync()) {
+                Ok(()) => {
+                    segment.taken = room::LEAST;
+                    Ok(segment)
+                }
                 Err(error) => {
                     self.give_up(segment);
                     Err(error)
@@ -432,13 +447,19 @@ impl<S: Storage> Writer<S> {
                 log could not be written before the end."
             );
         }
-        if self.open.is_empty() && self.retry_at.is_none() {
-            let path = self.shared.directory.join(SETTLED);
-            let content = format!("{}\n", self.head.seq);
-            if let Err(error) = storage::replace(&path, content.as_bytes()) {
-                tracing::warn!(%error, "The clean end of the audit log could not be noted; the \
-                    next start reads more of it.");
-            }
+        self.note_settled();
+    }
+
+    /// Notes up to where a start need not look for flows without an end.
+    fn note_settled(&self) {
+        if self.retry_at.is_some() {
+            return;
+        }
+        let settled = self.open.values().min().copied().unwrap_or(self.head.seq);
+        let path = self.shared.directory.join(SETTLED);
+        if let Err(error) = storage::replace(&path, format!("{settled}\n").as_bytes()) {
+            tracing::warn!(%error, "How far the audit log is settled could not be noted; the next \
+                start reads more of it.");
         }
     }
 }
@@ -479,7 +500,7 @@ struct Abandon(Arc<Shared>);
 impl Drop for Abandon {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.failed("the writer of the audit log has stopped; restart".to_owned(), false);
+            self.0.failed("the writer of the audit log has stopped; restart".to_owned());
         }
         self.0.abandon();
     }
@@ -492,7 +513,6 @@ fn write<F: SegmentFile>(segment: &mut Segment<F>, bytes: &[u8]) -> io::Result<(
     Ok(())
 }
 
-/// The file that says up to which sequence number no flow was open any more.
+/// The file that says a sequence number up to which no flow is open any more: a start need not read
+/// what is before.
 pub(super) const SETTLED: &str = "settled";
-/// What must fit on the disk before flows are allowed again.
-const HEADROOM: u64 = 256 << 10;

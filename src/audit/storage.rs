@@ -36,8 +36,9 @@ pub(super) trait SegmentFile: Send {
     /// Cuts the file to `len` bytes.
     fn cut(&mut self, len: u64) -> io::Result<()>;
 
-    /// Makes sure that `bytes` more fit on the disk, where the file system can say.
-    fn reserve(&mut self, len: u64, bytes: u64) -> io::Result<()>;
+    /// Takes room on the disk for the `bytes` from `offset` on, where the file system can; the file
+    /// gets no longer.
+    fn reserve(&mut self, offset: u64, bytes: u64) -> io::Result<()>;
 }
 
 /// Real files.
@@ -79,12 +80,17 @@ impl SegmentFile for File {
         self.sync_data()
     }
 
-    fn reserve(&mut self, len: u64, bytes: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&*self, FallocateFlags::KEEP_SIZE, len, bytes) {
+    fn reserve(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&*self, FallocateFlags::KEEP_SIZE, offset, bytes) {
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
             other => other.map_err(io::Error::from),
         }
     }
+}
+
+/// Whether an operation failed for want of room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Makes the directory, where it is missing.
@@ -152,6 +158,25 @@ pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = torn_path(path, 0);
     std::fs::rename(path, &aside)?;
     sync_parent(path)?;
+    Ok(aside)
+}
+
+/// Moves everything from `offset` on to a file of its own, and cuts the segment there.
+pub(super) fn set_aside(path: &Path, offset: u64) -> io::Result<PathBuf> {
+    if offset == 0 {
+        return move_aside(path);
+    }
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let aside = torn_path(path, offset);
+    let mut torn = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&aside)?;
+    let copied = io::copy(&mut (&file).take(u64::MAX), &mut torn).and_then(|_| torn.sync_all());
+    if let Err(error) = copied.and_then(|()| sync_parent(&aside)) {
+        let _ = std::fs::remove_file(&aside);
+        return Err(error);
+    }
+    file.set_len(offset)?;
+    file.sync_all()?;
     Ok(aside)
 }
 

@@ -8,6 +8,7 @@ use super::chain::{Head, Hex};
 use super::clock;
 use super::keys::NextKey;
 use super::kind;
+use super::manifest::Sealed;
 use super::record::{self, Device, Metadata, Product, Text};
 
 /// One thing that the log or its box did.
@@ -56,8 +57,43 @@ pub(super) enum Happened<'a> {
         /// A line was found that a crash does not explain.
         damaged: bool,
     },
+    /// Segments were removed that no sink had taken.
+    Gap(Removal<'a>),
+    /// Segments were removed that were too old, or that every sink had taken.
+    Retention(Removal<'a>),
     /// The wall clock went another way than the monotonic one.
     ClockStep { step_ms: i64, before: u64, after: u64 },
+}
+
+/// Which segments were removed, oldest first.
+#[derive(Serialize)]
+pub(super) struct Removal<'a> {
+    pub(super) segments: Vec<RemovedSegment<'a>>,
+    /// All their lines.
+    pub(super) records: u64,
+    /// Of their plain forms.
+    pub(super) bytes: u64,
+    /// SHA-256 of the last line that was removed, hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) last_hash: Option<&'a str>,
+    /// `age`, `quota` or `disk_full`.
+    pub(super) reason: &'static str,
+}
+
+/// One of them, as the manifest has it.
+#[derive(Serialize)]
+pub(super) struct RemovedSegment<'a> {
+    name: &'a str,
+    first: u64,
+    last: u64,
+    sha256: &'a str,
+}
+
+impl<'a> From<&'a Sealed> for RemovedSegment<'a> {
+    fn from(sealed: &'a Sealed) -> Self {
+        let Sealed { segment, first, last, sha256, .. } = sealed;
+        Self { name: segment, first: *first, last: *last, sha256 }
+    }
 }
 
 /// How far the wall clock can be believed.
@@ -107,6 +143,8 @@ impl<'a> Happened<'a> {
             Self::Key { .. } => ("key", OTHER, INFORMATIONAL),
             Self::Recovery { damaged: true, .. } => ("recovery", OTHER, HIGH),
             Self::Recovery { .. } => ("recovery", OTHER, LOW),
+            Self::Gap(_) => ("gap", OTHER, HIGH),
+            Self::Retention(_) => ("retention", OTHER, INFORMATIONAL),
             Self::ClockStep { .. } => ("clock_step", OTHER, LOW),
         };
         (code, activity, caption, severity)

@@ -9,16 +9,15 @@ use crate::hello::alert::alert_name;
 use crate::hello::{HelloFacts, Ja4, cipher_name};
 use crate::name::ServerName;
 
-/// What is kept of a flow's handshake.
-#[derive(Debug, Default)]
+/// What is kept of a flow's hello, and known before of how it will be taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct TlsPart {
     hello: Option<HelloPart>,
-    pub(super) handshake: HandshakeFacts,
     pub(super) outlook: Box<[NoteFacts]>,
 }
 
 /// What is kept of the hello.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct HelloPart {
     name: Option<ServerName>,
     /// The highest version offered.
@@ -52,13 +51,17 @@ impl TlsPart {
     }
 
     /// The record's `tls`: the version chosen, or the highest one offered where none was.
-    pub(super) fn object(&self, event: &Event<'_>) -> Option<record::Tls<'_>> {
+    pub(super) fn object(
+        &self,
+        handshake: HandshakeFacts,
+        event: &Event<'_>,
+    ) -> Option<record::Tls<'_>> {
         let hello = self.hello.as_ref()?;
         Some(record::Tls {
-            version: version_text(self.handshake.version.unwrap_or(hello.version)),
-            cipher: self.handshake.cipher.map(cipher_name),
+            version: version_text(handshake.version.unwrap_or(hello.version)),
+            cipher: handshake.cipher.map(cipher_name),
             sni: hello.name.as_ref().map(ServerName::as_str),
-            alert: self.last_alert(event).map(|alert| alert.description),
+            alert: last_alert(handshake, event).map(|alert| alert.description),
             tls_extension_list: (!hello.alpn.is_empty()).then(|| {
                 [record::TlsExtension {
                     type_id: kind::EXTENSION_ALPN,
@@ -77,9 +80,14 @@ impl TlsPart {
     }
 
     /// Adds what OCSF has no place for.
-    pub(super) fn add_to<'a>(&'a self, egress: &mut record::Egress<'a>, event: &Event<'_>) {
+    pub(super) fn add_to<'a>(
+        &'a self,
+        egress: &mut record::Egress<'a>,
+        handshake: HandshakeFacts,
+        event: &Event<'_>,
+    ) {
         egress.alert = event.alert.filter(|_| self.hello.is_none());
-        egress.tls_alert = self.last_alert(event).map(|alert| record::TlsAlert {
+        egress.tls_alert = last_alert(handshake, event).map(|alert| record::TlsAlert {
             from: alert.from.word(),
             level: match alert.level {
                 1 => "warning",
@@ -90,18 +98,12 @@ impl TlsPart {
         });
         egress.outlook = Some(&*self.outlook).filter(|outlook| !outlook.is_empty());
         let Some(hello) = &self.hello else { return };
-        egress.tls_version_from = Some(match self.handshake.version {
+        egress.tls_version_from = Some(match handshake.version {
             Some(_) => "server_hello",
             None => "client_hello_offer",
         });
         egress.ech = Some(hello.ech);
         egress.notes = Some(&*hello.notes).filter(|notes| !notes.is_empty());
-    }
-
-    /// What the gate itself sent, else what it saw.
-    fn last_alert(&self, event: &Event<'_>) -> Option<AlertFacts> {
-        let own = |description| AlertFacts { from: AlertFrom::Gate, level: FATAL, description };
-        event.alert.map(own).or(self.handshake.alert)
     }
 }
 
@@ -113,6 +115,12 @@ impl AlertFrom {
             Self::Gate => "gate",
         }
     }
+}
+
+/// What the gate itself sent, else what it saw.
+fn last_alert(handshake: HandshakeFacts, event: &Event<'_>) -> Option<AlertFacts> {
+    let own = |description| AlertFacts { from: AlertFrom::Gate, level: FATAL, description };
+    event.alert.map(own).or(handshake.alert)
 }
 
 /// A TLS version as people write it (RFC 8446 section 4.2.1); unknown ones in hex.

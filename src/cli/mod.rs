@@ -3,17 +3,23 @@
 //! Data goes to standard output, notes to standard error. Exit codes are an interface: scripts
 //! trust them, so each command documents its own.
 
+mod audit;
 mod check;
 mod demo;
 mod explain;
+mod filters;
+mod flows;
+mod forms;
 mod hello;
+mod log;
 mod nft;
 mod policy;
 mod run;
 mod status;
+mod when;
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -43,6 +49,11 @@ enum Command {
     Demo(demo::Options),
     /// Show how the running gate is (exit 0: healthy, 4: something is wrong, 1: cannot tell)
     Status(status::Options),
+    /// Show what is on record: flows and refusals (exit 0: found, 1: none, 2: usage, or the log cannot
+    /// be read)
+    Flows(flows::Options),
+    /// Prove the audit log, count, measure and export what is on record
+    Audit(audit::Options),
     /// Print, apply, verify or remove the nftables rules (exit 0: done, 1: not)
     Nft(nft::Options),
     /// Turn recorded flows into rules, or see what other rules would do to them
@@ -59,16 +70,35 @@ struct ConfigFile {
 
 /// Parses the arguments, runs the subcommand and returns its exit code.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match cli.command {
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Hello(options) => hello::run(&options),
         Command::Explain(options) => explain::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Status(options) => status::run(&options),
+        Command::Flows(options) => flows::run(&options),
+        Command::Audit(options) => audit::run(&options),
         Command::Nft(options) => nft::run(&options),
         Command::Policy(options) => policy::run(&options),
     }
+}
+
+/// Says what is wrong with the arguments, or shows the help that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    // There 2 says something of the log.
+    let mut words = std::env::args_os().skip(1);
+    let audit = words.next().is_some_and(|word| word == "audit")
+        && words.next().is_some_and(|word| word == "verify" || word == "key");
+    if !audit || !error.use_stderr() {
+        error.exit();
+    }
+    let _ = error.print();
+    ExitCode::from(audit::EXIT_USAGE)
 }
 
 /// Writes to standard output; a reader that went away (`| head`) is not an error.
@@ -90,7 +120,7 @@ fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 }
 
 /// Loads a configuration; problems and warnings go to standard error.
-fn load(path: &std::path::Path) -> Result<config::Site, ExitCode> {
+fn load(path: &Path) -> Result<config::Site, ExitCode> {
     let style = stderr_style();
     match config::load(path) {
         Ok(loaded) => {
@@ -106,6 +136,14 @@ fn load(path: &std::path::Path) -> Result<config::Site, ExitCode> {
     }
 }
 
+/// A path that a configuration file has, also one that is refused: it must not keep anybody from
+/// looking at the gate that runs.
+fn path_in_broken(file: &Path, table: &str, key: &str) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let file = text.parse::<toml::Table>().ok()?;
+    Some(PathBuf::from(file.get(table)?.get(key)?.as_str()?))
+}
+
 /// Colour only where a person looks.
 fn stderr_style() -> config::Style {
     if std::io::stderr().is_terminal() { config::Style::Colour } else { config::Style::Plain }
@@ -118,6 +156,10 @@ fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
 }
 
 const DEFAULT_CONFIG: &str = "/etc/sluicegate/sluicegate.toml";
+/// A question found nothing.
+const EXIT_NONE: u8 = 1;
 const EXIT_CONFIG: u8 = 2;
+/// The arguments make no sense, or the log cannot be read.
+const EXIT_USAGE: u8 = 2;
 const EXIT_DENIED: u8 = 3;
 const EXIT_DEGRADED: u8 = 4;

@@ -3,13 +3,13 @@
 #![expect(clippy::indexing_slicing, reason = "a missing key of a JSON value is null, not a panic")]
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::{ConfigFile, EXIT_DEGRADED, block_on, fail, print};
+use super::{ConfigFile, EXIT_DEGRADED, block_on, fail, path_in_broken, print};
 use crate::admin::{self, Question};
 use crate::config;
 
@@ -30,7 +30,10 @@ pub(super) fn run(options: &Options) -> ExitCode {
     let socket = match &options.socket {
         Some(socket) => socket.clone(),
         None => config::load(&options.config.path)
-            .map_or_else(|_| socket_of_broken(&options.config.path), |l| l.site.admin.socket),
+            .ok()
+            .map(|loaded| loaded.site.admin.socket)
+            .or_else(|| path_in_broken(&options.config.path, "admin", "socket"))
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)),
     };
     let report = match block_on(admin::ask(&socket, &Question::Status)) {
         Ok(Ok(report)) => report,
@@ -47,17 +50,6 @@ pub(super) fn run(options: &Options) -> ExitCode {
     } else {
         ExitCode::from(EXIT_DEGRADED)
     }
-}
-
-/// A broken file must not keep anybody from asking the gate that runs: it may have been refused at
-/// a reload just now.
-fn socket_of_broken(path: &Path) -> PathBuf {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let socket = text.parse::<toml::Table>().ok().and_then(|file| {
-        let socket = file.get("admin")?.get("socket")?.as_str()?;
-        Some(PathBuf::from(socket))
-    });
-    socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
 }
 
 fn text(report: &Value) -> String {
@@ -112,6 +104,10 @@ fn text(report: &Value) -> String {
     }
     let audit = &report["audit"];
     let _ = writeln!(out, "Audit      {} records in {}", audit["seq"], word(&audit["directory"]));
+    let mib = |bytes: &Value| bytes.as_u64().unwrap_or_default() >> 20;
+    let since = audit["oldest"].as_str().map(|at| format!(", oldest of {at}")).unwrap_or_default();
+    let (used, quota) = (mib(&audit["used_bytes"]), mib(&audit["quota_bytes"]));
+    let _ = writeln!(out, "           {used} of {quota} MiB{since}");
     let _ = writeln!(out, "Rules      restored {} times", report["rules"]["restored_total"]);
     let policy = word(&report["policy"]["hash"]);
     let short = policy.get(..12).unwrap_or(&policy);

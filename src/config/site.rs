@@ -275,6 +275,20 @@ pub struct Intercept {
     pub port: u16,
     /// `data-threads`: how many; one per core where absent.
     pub data_threads: Option<usize>,
+    /// `relay` (default [`Engine::Adaptive`]).
+    pub relay: Engine,
+}
+
+/// How streams are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// Small messages are copied, streams are spliced.
+    #[default]
+    Adaptive,
+    /// Everything is copied.
+    Copy,
+    /// Everything is spliced.
+    Splice,
 }
 
 /// `[limits]`: what one device, and all together, may ask of the box.
@@ -338,8 +352,25 @@ pub struct AuditConfig {
     pub directory: PathBuf,
     /// Where private signing keys are kept.
     pub keys: PathBuf,
-    /// What happens when the disk is full.
+    /// How much is kept.
+    pub retention: Retention,
+}
+
+/// How much of the audit log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// What happens when the disk or the quota is full.
     pub on_full: OnFull,
+    /// `quota`: how much the log's directory may hold, in bytes (default 8 GiB).
+    pub quota: u64,
+    /// `retain`: older records are deleted; none for their age where absent.
+    pub retain: Option<Duration>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { on_full: OnFull::Refuse, quota: 8 << 30, retain: None }
+    }
 }
 
 /// `audit.on-full`.

@@ -3,7 +3,6 @@
 //! A setting that is accepted and ignored would be a hole that nobody sees, so it is refused. When
 //! one of them is built, its lines here go away.
 
-use super::OnFull;
 use super::diagnostics::{Problem, Report, Span};
 use super::sections::{Draft, ListenWord};
 
@@ -13,11 +12,6 @@ pub(super) fn check(draft: &Draft, report: &Report) {
         && listen.value == ListenWord::Lan
     {
         refuse(&listen.span, "listen = \"lan\"", "write listen = \"off\"", report);
-    }
-    if let Some(on_full) = &draft.service.on_full
-        && on_full.value == OnFull::Overwrite
-    {
-        refuse(&on_full.span, "on-full = \"overwrite\"", "write on-full = \"refuse\"", report);
     }
 }
 

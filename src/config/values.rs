@@ -357,6 +357,41 @@ pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
     }
 }
 
+/// How many bytes a directory may hold, for example `20GiB`.
+pub(super) fn quota(text: &str) -> Result<u64, Fault> {
+    let help = "write a number and MiB, GiB or TiB, for example \"20GiB\"; at least 64MiB";
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: Option<u64> = match text.strip_prefix(number) {
+        Some("MiB") => Some(1 << 20),
+        Some("GiB") => Some(1 << 30),
+        Some("TiB") => Some(1 << 40),
+        _ => None,
+    };
+    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let (Some(unit), true) = (unit, digits) else {
+        return Err(Fault::new(format!("`{}` is not an amount of bytes", shown(text)), help));
+    };
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)) {
+        None => Err(Fault::new(format!("`{}` is too much", shown(text)), help)),
+        Some(bytes) if bytes < LEAST_QUOTA => {
+            Err(Fault::new(format!("`{}` is too little for a log", shown(text)), help))
+        }
+        Some(bytes) => Ok(bytes),
+    }
+}
+
+/// How long records are kept, for example `90d`.
+pub(super) fn retain(text: &str) -> Result<Duration, Fault> {
+    let help = "write a number of days from 1d to 36500d, for example \"90d\"; leave it out to \
+                keep what fits";
+    let days = text.strip_suffix('d').filter(|days| days.bytes().all(|b| b.is_ascii_digit()));
+    let days = days.and_then(|days| days.parse::<u64>().ok());
+    match days.filter(|days| (1..=MOST_DAYS).contains(days)) {
+        Some(days) => Ok(Duration::from_secs(days * 86_400)),
+        None => Err(Fault::new(format!("`{}` is not a number of days", shown(text)), help)),
+    }
+}
+
 /// An absolute path.
 pub(super) fn path(text: &str) -> Result<PathBuf, Fault> {
     if !text.starts_with('/') {
@@ -415,6 +450,8 @@ const DNS_PORT: u16 = 53;
 const SHOWN: usize = 80;
 const LONGEST_LABEL: usize = 64;
 const LONGEST_DURATION: u64 = 365 * 86_400;
+const LEAST_QUOTA: u64 = 64 << 20;
+const MOST_DAYS: u64 = 36_500;
 /// `sun_path` has 108 bytes with the closing NUL (unix(7)).
 const LONGEST_SOCKET_PATH: usize = 107;
 /// A wall of less than /8 takes in addresses of others, whatever the VPC is.

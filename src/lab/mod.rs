@@ -66,8 +66,6 @@ pub struct Lab {
     public_ledger: Arc<Ledger>,
     /// Every process that was started, ended or not.
     processes: Mutex<Vec<Arc<Mutex<Child>>>>,
-    /// How many were to be started: names their files, also of those that did not start.
-    attempts: AtomicUsize,
     devices: [Party; 3],
     edge: Party,
     vpc: Party,
@@ -98,7 +96,6 @@ impl Lab {
             vpc_ledger: Arc::default(),
             public_ledger: Arc::default(),
             processes: Mutex::default(),
-            attempts: AtomicUsize::new(0),
             devices: [first?, second?, third?],
             edge: Party::enter("box")?,
             vpc: Party::enter("vpc")?,
@@ -168,7 +165,7 @@ impl Lab {
     /// # Errors
     /// [`LabError::DaemonEnded`] and [`LabError::DaemonNotReady`] with what it said.
     pub fn start_daemon(&self, binary: &Path, config: &str) -> Result<Daemon, LabError> {
-        let name = format!("daemon-{}", self.attempt());
+        let name = format!("daemon-{}", attempt());
         let directory = self.directory.join(name);
         std::fs::create_dir(&directory)
             .map_err(LabError::io(format!("make {}", directory.display())))?;
@@ -189,7 +186,7 @@ impl Lab {
     ) -> Result<Process, LabError> {
         let mut command = netns::bound_command(party.namespace(), program);
         command.args(args);
-        let said = self.directory.join(format!("process-{}", self.attempt()));
+        let said = self.directory.join(format!("process-{}", attempt()));
         let process = Process::start(party, command, &said)?;
         self.started().push(process.handle());
         Ok(process)
@@ -214,10 +211,6 @@ impl Lab {
         })
     }
 
-    fn attempt(&self) -> usize {
-        self.attempts.fetch_add(1, Ordering::Relaxed)
-    }
-
     fn started(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Mutex<Child>>>> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -232,6 +225,13 @@ impl Drop for Lab {
             tracing::warn!(%error, "the lab's namespaces keep their names");
         }
     }
+}
+
+/// A number for the files of the next program, also of one that does not start. The directory is the
+/// process's, and so is the count: a process may have one lab after the other.
+fn attempt() -> usize {
+    static ATTEMPTS: AtomicUsize = AtomicUsize::new(0);
+    ATTEMPTS.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Every service by its addresses in both zones, and every name by its public addresses.

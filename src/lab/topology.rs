@@ -95,6 +95,19 @@ pub struct Wiring {
     pub tunnel_mtu: Option<u16>,
     /// Whether the tunnels carry segments as large as the stack likes, or of real size.
     pub offload: Offload,
+    /// How the devices reach the box.
+    pub plant: Plant,
+}
+
+/// How the devices reach the box.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Plant {
+    /// By a switch, as in a plant.
+    #[default]
+    Switched,
+    /// The device of this number alone, by a wire of its own with the tunnels' MTU and offload:
+    /// for measurements, which a switch would only dilute. The others reach nothing.
+    Wired(usize),
 }
 
 /// Segmentation offload of the tunnels' interfaces.
@@ -121,7 +134,7 @@ pub(crate) fn build(wiring: Wiring) -> Result<(), LabError> {
         netns::within(name, || settings(name))?;
     }
     batch(&wires(wiring))?;
-    configure("lan", &lan())?;
+    configure("lan", &lan(wiring.plant))?;
     for device in &DEVICES {
         configure(device.namespace, &plant_device(device))?;
     }
@@ -131,14 +144,26 @@ pub(crate) fn build(wiring: Wiring) -> Result<(), LabError> {
     netns::within("vpc", || external::feed("nft", &["-f", "-"], VPC_RULES))?;
     netns::within("public", || external::feed("nft", &["-f", "-"], PUBLIC_RULES))?;
     if wiring.offload == Offload::Off {
-        for (namespace, interface) in
-            [("box", "vpn1"), ("box", "vpn2"), ("vpc", "tun1"), ("vpc", "tun2")]
-        {
+        let mut ends = vec![("box", "vpn1"), ("box", "vpn2"), ("vpc", "tun1"), ("vpc", "tun2")];
+        if let Some(device) = wiring.plant.wired() {
+            ends.extend([(device.namespace, "eth0"), ("box", "lan0")]);
+        }
+        for (namespace, interface) in ends {
             let args = ["-K", interface, "tso", "off", "gso", "off", "gro", "off"];
             netns::within(namespace, || external::run("ethtool", &args))?;
         }
     }
     Ok(())
+}
+
+impl Plant {
+    /// The device with a wire of its own.
+    fn wired(self) -> Option<&'static DeviceSite> {
+        match self {
+            Self::Switched => None,
+            Self::Wired(number) => DEVICES.get(number),
+        }
+    }
 }
 
 /// Removes the namespaces' names; each goes when the last socket in it does.
@@ -219,18 +244,26 @@ fn settings(name: &str) -> Result<(), LabError> {
 
 fn wires(wiring: Wiring) -> String {
     let mut text = String::new();
+    let mtu = wiring.tunnel_mtu.map_or_else(String::new, |mtu| format!("mtu {mtu} "));
+    let wired = wiring.plant.wired();
     for DeviceSite { namespace, mac, .. } in &DEVICES {
+        let (mtu, peer) = match wired {
+            Some(device) if device.namespace == *namespace => {
+                (mtu.as_str(), format!("lan0 {mtu}netns box"))
+            }
+            _ => ("", format!("{namespace} netns lan")),
+        };
         line(
             &mut text,
             format_args!(
-                "link add eth0 netns {namespace} address {mac} \
-                 type veth peer name {namespace} netns lan"
+                "link add eth0 netns {namespace} address {mac} {mtu}type veth peer name {peer}"
             ),
         );
     }
-    text.push_str("link add lan0 netns box type veth peer name box netns lan\n");
+    if wired.is_none() {
+        text.push_str("link add lan0 netns box type veth peer name box netns lan\n");
+    }
     text.push_str("link add wan0 netns box type veth peer name box netns public\n");
-    let mtu = wiring.tunnel_mtu.map_or_else(String::new, |mtu| format!("mtu {mtu} "));
     for tunnel in [1, 2] {
         line(
             &mut text,
@@ -242,10 +275,12 @@ fn wires(wiring: Wiring) -> String {
     text
 }
 
-fn lan() -> String {
+fn lan(plant: Plant) -> String {
     // Snooping would hold back neighbour discovery until it has learnt who listens.
     let mut text = String::from("link add br0 type bridge mcast_snooping 0\nlink set br0 up\n");
-    for port in DEVICES.iter().map(|device| device.namespace).chain(["box"]) {
+    let wired = plant.wired().map(|device| device.namespace);
+    let ports = DEVICES.iter().map(|device| device.namespace).chain(["box"]);
+    for port in ports.filter(|port| wired.is_none_or(|wired| ![wired, "box"].contains(port))) {
         line(&mut text, format_args!("link set {port} master br0 up"));
     }
     text

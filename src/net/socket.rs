@@ -74,14 +74,13 @@ pub fn probe_port(address: SocketAddr) -> io::Result<()> {
 /// # Errors
 /// `ENODEV` when the interface is gone, `EADDRNOTAVAIL` when the box lacks the source address.
 pub fn tunnel_tcp(way: &Way) -> io::Result<tokio::net::TcpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     leave_by(&socket, way)?;
     keep_alive(&socket, TUNNEL_IDLE)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_mss(u32::from(way.mss))?;
     // What is not sent yet should wait in the device's window, not here.
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-    socket.set_nonblocking(true)?;
     Ok(tokio::net::TcpSocket::from_std_stream(socket.into()))
 }
 
@@ -134,7 +133,7 @@ fn leave_by(socket: &Socket, way: &Way) -> io::Result<()> {
 }
 
 fn keep_alive(socket: &Socket, idle: Duration) -> io::Result<()> {
-    socket.set_keepalive(true)?;
+    // Switches it on as well.
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
             .with_time(idle)

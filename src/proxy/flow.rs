@@ -12,23 +12,24 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::carried::{Carried, Carrying};
 use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
-use super::handshake::{Carried, Onlookers};
+use super::handshake::{Onlookers, Watched};
 use super::limits::{Admitted, TooMany};
+use super::stats::Counted;
 use super::thread::Shared;
-use super::tracker::{Cut, LOOK_AGAIN, Look, Order, Registered};
+use super::tracker::{Cut, Registered};
 use super::{Recognised, Rules};
 use crate::audit::{
-    DeviceFacts, DialFacts, DnsFacts, FlowEnd, FlowRecord, LearntFacts, NoteFacts, RuleFacts, Slot,
+    DeviceFacts, DialFacts, DnsFacts, FlowRecord, LearntFacts, NoteFacts, RuleFacts, Slot,
 };
 use crate::hello::alert::{Alert, alert_for};
 use crate::hello::{Hello, HelloReader, Ja4, Progress, Refusal, Stopped};
 use crate::intercept::Intercepted;
-use crate::net::socket::{probe_as_usual, probe_soon, reset_on_close};
+use crate::net::socket::reset_on_close;
 use crate::policy::{Asking, Denial, Grant, catalogue};
 use crate::reason::Reason;
-use crate::relay::{RelayEnd, relay};
 use crate::resolve::{Endpoints, Refused};
 
 /// Takes on an accepted connection: reserves its record and starts its task.
@@ -53,10 +54,12 @@ fn start(shared: &Rc<Shared>, intercepted: Intercepted, share: Result<Admitted, 
         return;
     };
     let registered = shared.tracker.register();
-    let shared = Rc::clone(shared);
+    // Set-up state lives in a box of its own, which is gone when the relay begins. It is made here: what
+    // an async block captures, it carries to its end.
+    let setting_up = Box::pin(live(Rc::clone(shared), intercepted, slot, share, registered));
     tokio::task::spawn_local(async move {
-        let _counted = shared.stats.count_live();
-        live(&shared, intercepted, slot, share, &registered).await;
+        let Some(carrying) = setting_up.await else { return };
+        carrying.await;
     });
 }
 
@@ -86,26 +89,35 @@ struct Heard {
 /// A flow that is connected; the endpoint has the hello.
 struct Ready {
     endpoint: TcpStream,
-    carried: Rc<Carried>,
+    watched: Rc<Watched>,
     onlookers: Onlookers,
 }
 
+/// The flow up to its relay; a flow that is refused ends here.
 async fn live(
-    shared: &Shared,
+    shared: Rc<Shared>,
     intercepted: Intercepted,
     slot: Slot,
     mut share: Result<Admitted, TooMany>,
-    registered: &Registered,
-) {
+    registered: Registered,
+) -> Option<Carrying> {
+    let counted = Counted::live(&shared.stats);
     let Intercepted { stream: device, device: from, dialled } = intercepted;
     let mut record = slot
         .begin(DeviceFacts { address: from.0, mac: None, name: None, identity: "none" }, dialled.0);
-    // Set-up state lives in its own box, which is gone when the relay begins.
     let asked = Asked { from: from.0.ip(), port: dialled.0.port(), share: &mut share };
-    let setting_up = Box::pin(set_up(shared, &device, asked, &mut record, registered));
-    match setting_up.await {
-        Ok(ready) => carry(shared, &device, ready, record, registered).await,
-        Err(stop) => refuse(shared, device, record, stop).await,
+    match set_up(&shared, &device, asked, &mut record, &registered).await {
+        Ok(Ready { endpoint, watched, onlookers }) => {
+            record.share(&shared.common);
+            let share = share.ok()?;
+            let connected = [device, endpoint];
+            let kept = (registered, share, counted);
+            Some(Carried::begin(shared, connected, (watched, onlookers), record, kept))
+        }
+        Err(stop) => {
+            refuse(&shared, device, record, stop).await;
+            None
+        }
     }
 }
 
@@ -152,11 +164,11 @@ async fn set_up(
         reset_on_close(&endpoint);
         return Err(Stop { detail: Some(detail), ..Stop::new(Reason::EndpointUnreachable) });
     }
-    let carried = Rc::new(Carried::default());
-    carried.bytes.up.copied.set(heard.raw.len() as u64);
+    let watched = Rc::new(Watched::default());
+    watched.bytes.up.copied.set(heard.raw.len() as u64);
     let behind_hello = heard.raw.get(heard.hello.facts.bytes..).unwrap_or_default();
-    let onlookers = Onlookers::new(&carried, behind_hello);
-    Ok(Ready { endpoint, carried, onlookers })
+    let onlookers = Onlookers::new(&watched, behind_hello);
+    Ok(Ready { endpoint, watched, onlookers })
 }
 
 /// Who asks. Where entries have hardware addresses, a kernel that does not say which one the device
@@ -355,80 +367,6 @@ async fn connect(
     }
 }
 
-async fn carry(
-    shared: &Shared,
-    device: &TcpStream,
-    ready: Ready,
-    mut record: FlowRecord,
-    registered: &Registered,
-) {
-    let Ready { endpoint, carried, onlookers } = ready;
-    shared.stats.allowed();
-    let watched = Rc::clone(&carried);
-    record.watch_traffic(Rc::new(move || watched.traffic()));
-    let end = {
-        let moving = relay(device, &endpoint, &shared.pool, &carried.bytes)
-            .shown_to(onlookers.up, onlookers.down);
-        let mut moving = std::pin::pin!(moving);
-        loop {
-            let order = tokio::select! {
-                biased;
-                order = registered.order() => order,
-                end = &mut moving => break Ok(end),
-            };
-            match order {
-                Order::Cut(cut) => break Err(cut),
-                Order::Look(look) if is_gone(shared, device, look) => break Err(Cut::Returned),
-                Order::Look(_) => {}
-            }
-        }
-    };
-    let end = match end {
-        Ok(RelayEnd::ClosedByDevice) => FlowEnd::ClosedByDevice,
-        Ok(RelayEnd::ClosedByEndpoint) => FlowEnd::ClosedByEndpoint,
-        Ok(RelayEnd::Idle) => FlowEnd::Idle,
-        Ok(RelayEnd::ResetByDevice) => FlowEnd::ResetByDevice,
-        Ok(RelayEnd::ResetByEndpoint) => FlowEnd::ResetByEndpoint,
-        Err(cut) => {
-            // Bytes may be under way in a pipe; a reset says so, a FIN would not.
-            reset_on_close(device);
-            reset_on_close(&endpoint);
-            match cut {
-                Cut::Withdrawn => FlowEnd::PolicyWithdrawn,
-                Cut::Drained => FlowEnd::Drained,
-                Cut::Returned => FlowEnd::DeviceReturned,
-            }
-        }
-    };
-    let traffic = carried.traffic();
-    shared.stats.moved(&carried.bytes);
-    record.set_handshake(carried.handshake());
-    record.close(end, traffic);
-}
-
-/// Whether the device, which is there, is no longer at the other end of this flow. A flow without
-/// anything unanswered is never taken for dead: it is probed, and a device that was restarted
-/// resets it.
-fn is_gone(shared: &Shared, device: &TcpStream, look: Look) -> bool {
-    let Some(pulses) = &shared.pulses else { return false };
-    if look == Look::Again {
-        probe_as_usual(device);
-    }
-    let (Ok(local), Ok(peer)) = (device.local_addr(), device.peer_addr()) else { return false };
-    let Ok(Some(pulse)) = pulses.of(local, peer) else { return false };
-    let unanswered = pulse.last_heard >= LOOK_AGAIN.mul_f32(0.9);
-    if pulse.unacked > 0 {
-        return pulse.retransmits >= MOST_RETRANSMITS;
-    }
-    match look {
-        Look::First if pulse.probes >= MOST_PROBES => return true,
-        Look::First if unanswered => probe_soon(device),
-        Look::First => {}
-        Look::Again => return pulse.probes > 0 && unanswered,
-    }
-    false
-}
-
 async fn refuse(shared: &Shared, device: TcpStream, record: FlowRecord, stop: Stop) {
     shared.stats.denied(stop.reason);
     // A flow whose Open is written already is recorded as failed instead: the record knows.
@@ -509,8 +447,3 @@ const HAND_OVER: Duration = Duration::from_millis(2_500);
 /// From the accepted connection to the complete hello.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Unanswered retransmissions of the same segment after which a device is gone; one can be lost on a
-/// bad radio.
-const MOST_RETRANSMITS: u8 = 2;
-/// The same of keepalive probes, which are 20 s apart.
-const MOST_PROBES: u8 = 2;

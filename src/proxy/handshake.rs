@@ -6,19 +6,19 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::audit::{AlertFacts, AlertFrom, HandshakeFacts, TrafficFacts};
+use crate::audit::{AlertFacts, AlertFrom, HandshakeFacts, Traffic, TrafficFacts};
 use crate::hello::observe::{Direction, Observer, Seen, Watch};
 use crate::relay::{Attention, FlowBytes, Onlooker};
 
 /// What is known of a flow while it is relayed.
 #[derive(Debug, Default)]
-pub(super) struct Carried {
+pub(super) struct Watched {
     pub(super) bytes: FlowBytes,
     handshake: Cell<HandshakeFacts>,
 }
 
 /// Who looks at the two directions; nobody where nothing more can be learnt.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Onlookers {
     pub(super) up: Option<Box<Onlooker>>,
     pub(super) down: Option<Box<Onlooker>>,
@@ -26,17 +26,21 @@ pub(super) struct Onlookers {
 
 impl Onlookers {
     /// `behind_hello` is what the device has sent already behind its ClientHello.
-    pub(super) fn new(carried: &Rc<Carried>, behind_hello: &[u8]) -> Self {
+    pub(super) fn new(watched: &Rc<Watched>, behind_hello: &[u8]) -> Self {
         Self {
-            up: onlooker(carried, AlertFrom::Device, behind_hello),
-            down: onlooker(carried, AlertFrom::Endpoint, &[]),
+            up: onlooker(watched, AlertFrom::Device, behind_hello),
+            down: onlooker(watched, AlertFrom::Endpoint, &[]),
         }
+    }
+
+    /// Hands them over.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::take(self)
     }
 }
 
-impl Carried {
-    /// The flow's byte counts.
-    pub(super) fn traffic(&self) -> TrafficFacts {
+impl Traffic for Watched {
+    fn traffic(&self) -> TrafficFacts {
         let (up, down) = (&self.bytes.up, &self.bytes.down);
         TrafficFacts {
             up: up.copied.get() + up.spliced.get(),
@@ -44,7 +48,9 @@ impl Carried {
             spliced: up.spliced.get() + down.spliced.get(),
         }
     }
+}
 
+impl Watched {
     /// What the handshake has said so far.
     pub(super) fn handshake(&self) -> HandshakeFacts {
         self.handshake.get()
@@ -67,16 +73,16 @@ impl Carried {
     }
 }
 
-fn onlooker(carried: &Rc<Carried>, from: AlertFrom, early: &[u8]) -> Option<Box<Onlooker>> {
+fn onlooker(watched: &Rc<Watched>, from: AlertFrom, early: &[u8]) -> Option<Box<Onlooker>> {
     let mut observer = Observer::new(match from {
         AlertFrom::Endpoint => Direction::Server,
         AlertFrom::Device | AlertFrom::Gate => Direction::Device,
     });
-    let carried = Rc::clone(carried);
+    let watched = Rc::clone(watched);
     let mut look = move |bytes: &[u8]| {
         let before = observer.seen();
         let watch = observer.push(bytes);
-        carried.note(from, before, observer.seen());
+        watched.note(from, before, observer.seen());
         match watch {
             Watch::More => Attention::Stays,
             Watch::Done => Attention::Goes,
@@ -98,11 +104,11 @@ mod tests {
 
     #[test]
     fn the_first_fatal_alert_counts() {
-        let carried = Carried::default();
+        let watched = Watched::default();
         let nothing = Seen::default();
         let noted = |from, before, now| {
-            carried.note(from, before, now);
-            carried.handshake().alert.map(|alert| (alert.from, alert.description))
+            watched.note(from, before, now);
+            watched.handshake().alert.map(|alert| (alert.from, alert.description))
         };
         use AlertFrom::{Device, Endpoint};
         assert_eq!(noted(Endpoint, nothing, alert(1, 112)), Some((Endpoint, 112)));
@@ -115,15 +121,15 @@ mod tests {
 
     #[test]
     fn nobody_looks_where_all_is_encrypted_already() {
-        let carried = Rc::new(Carried::default());
+        let watched = Rc::new(Watched::default());
         let early_data = [23, 3, 3, 0, 1, 0];
-        let onlookers = Onlookers::new(&carried, &early_data);
+        let onlookers = Onlookers::new(&watched, &early_data);
         assert!(onlookers.up.is_none() && onlookers.down.is_some());
         drop(onlookers);
-        assert!(Onlookers::new(&carried, &[]).up.is_some());
-        assert_eq!(Rc::strong_count(&carried), 1);
-        drop(Onlookers::new(&carried, &[21, 3, 1, 0, 2, 2, 42]));
+        assert!(Onlookers::new(&watched, &[]).up.is_some());
+        assert_eq!(Rc::strong_count(&watched), 1);
+        drop(Onlookers::new(&watched, &[21, 3, 1, 0, 2, 2, 42]));
         let alert = AlertFacts { from: AlertFrom::Device, level: 2, description: 42 };
-        assert_eq!(carried.handshake().alert, Some(alert));
+        assert_eq!(watched.handshake().alert, Some(alert));
     }
 }

@@ -4,6 +4,7 @@
 //! order of a flow's steps is fixed by types: an Open record needs a grant, a dial needs an
 //! `Endpoint`, a relay needs a `Dialed`.
 
+mod carried;
 mod dial;
 mod dials;
 mod fingerprints;

@@ -1,5 +1,6 @@
 //! Counts of a data thread. Written by that thread only, at the beginning and end of flows.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::reason::Reason;
@@ -56,12 +57,6 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// Counts a flow as live until the guard is dropped, also by a panic.
-    pub(super) fn count_live(&self) -> Live<'_> {
-        self.live.fetch_add(1, Ordering::Relaxed);
-        Live(self)
-    }
-
     pub(super) fn allowed(&self) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
     }
@@ -111,11 +106,18 @@ impl Stats {
     }
 }
 
-/// A live flow.
+/// A live flow: counted until this is dropped, also by a panic.
 #[derive(Debug)]
-pub(super) struct Live<'a>(&'a Stats);
+pub(super) struct Counted(Arc<Stats>);
 
-impl Drop for Live<'_> {
+impl Counted {
+    pub(super) fn live(stats: &Arc<Stats>) -> Self {
+        stats.live.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(stats))
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.live.fetch_sub(1, Ordering::Relaxed);
     }

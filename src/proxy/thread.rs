@@ -21,7 +21,7 @@ use super::returns::{Origin, Returns};
 use super::stats::Stats;
 use super::tracker::{Cut, FlowStates, Tracker};
 use super::{Rules, RulesInForce};
-use crate::audit::Audit;
+use crate::audit::{Audit, CommonFacts};
 use crate::intercept::{Accepting, Listeners};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::Netlink;
@@ -115,6 +115,7 @@ pub struct DataThread {
 pub(super) struct Shared {
     pub(super) rules: RulesInForce,
     pub(super) audit: Audit,
+    pub(super) common: CommonFacts,
     pub(super) neighbours: Arc<Neighbours>,
     pub(super) netlink: Option<Netlink>,
     pub(super) pool: Rc<RelayPool>,
@@ -144,6 +145,7 @@ impl DataThread {
         let counted = Arc::clone(&stats);
         let thread =
             std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
+                pin(index);
                 let local = LocalSet::new();
                 let outcome =
                     runtime.block_on(local.run_until(run(listeners, options, counted, inbox)));
@@ -192,6 +194,20 @@ impl DataThread {
     }
 }
 
+/// Keeps the calling thread on one of the cores that the process may use, so that its flows stay in that
+/// core's caches. With more threads than cores, or where the system does not let it, it stays free.
+fn pin(index: usize) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let core = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).nth(index);
+    let Some(core) = core else { return };
+    let mut one = CpuSet::new();
+    one.set(core);
+    if let Err(error) = sched_setaffinity(None, &one) {
+        tracing::warn!(%error, "cannot keep a data thread on its core");
+    }
+}
+
 async fn run(
     listeners: Listeners,
     options: ThreadOptions,
@@ -202,6 +218,7 @@ async fn run(
     let shared = Rc::new(Shared {
         rules: options.rules,
         audit: options.audit,
+        common: CommonFacts::default(),
         neighbours: options.neighbours,
         netlink: Netlink::open().ok(),
         pool: RelayPool::new(options.engine, options.pipes),

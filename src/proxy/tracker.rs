@@ -3,10 +3,13 @@
 //! A flow is registered before it is judged, so that a change of policy in between cannot miss it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::future::poll_fn;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -16,6 +19,7 @@ use tokio::time::Instant;
 use super::Rules;
 use super::returns::{Earlier, Origin, Returns};
 use crate::config::InterfaceName;
+use crate::intern::Interner;
 use crate::policy::{Asking, Grant};
 
 /// Why a flow is cut from outside.
@@ -79,32 +83,49 @@ impl FlowStates {
 /// The live flows of a thread.
 #[derive(Debug)]
 pub(super) struct Tracker {
-    /// By device and name, then in the order in which they came.
-    flows: RefCell<BTreeMap<(Origin, u64), Rc<Tracked>>>,
-    next: Cell<u64>,
+    flows: RefCell<Places>,
+    /// The places of flows that were granted something, by device and name.
+    origins: RefCell<BTreeSet<(Origin, usize)>>,
+    permits: Interner<Permit>,
+    /// What [`Tracked::quiet_until`] counts from.
+    began: Instant,
     empty: Notify,
     returns: Arc<Returns>,
 }
 
-/// What the tracker knows of a flow.
+/// Flows by their place; the place of one that has ended is taken by the next.
+#[derive(Debug, Default)]
+struct Places {
+    flows: Vec<Option<Rc<Tracked>>>,
+    free: Vec<usize>,
+}
+
+/// What the tracker knows of a flow; as small as can be, because every idle flow has one.
 #[derive(Debug)]
 pub(super) struct Tracked {
     origin: Cell<Origin>,
     cut: Cell<Option<Cut>>,
     look: Cell<Option<Look>>,
-    /// Nobody has to look at it before.
-    quiet_until: Cell<Option<Instant>>,
-    wake: Notify,
-    grant: RefCell<Option<(Asking, Grant)>>,
+    /// Nobody has to look at it before, in seconds since the tracker began.
+    quiet_until: Cell<u32>,
+    waker: RefCell<Option<Waker>>,
+    asking: Cell<Option<Asking>>,
+    permit: RefCell<Option<Rc<Permit>>>,
+}
+
+/// What a flow lives by; flows of one name share it.
+#[derive(Clone, Debug)]
+struct Permit {
+    grant: Grant,
     /// The ENI's address and the tunnel, once connected.
-    by: RefCell<Option<(IpAddr, InterfaceName)>>,
+    by: Option<(IpAddr, InterfaceName)>,
 }
 
 /// A flow's registration; leaving it behind ends it.
 #[derive(Debug)]
 pub(super) struct Registered {
     tracker: Rc<Tracker>,
-    id: u64,
+    place: usize,
     tracked: Rc<Tracked>,
 }
 
@@ -112,48 +133,38 @@ impl Tracker {
     pub(super) fn new(returns: Arc<Returns>) -> Rc<Self> {
         Rc::new(Self {
             flows: RefCell::default(),
-            next: Cell::new(0),
+            origins: RefCell::default(),
+            permits: Interner::default(),
+            began: Instant::now(),
             empty: Notify::new(),
             returns,
         })
     }
 
     pub(super) fn register(self: &Rc<Self>) -> Registered {
-        let id = self.next.get();
-        self.next.set(id.wrapping_add(1));
         let tracked = Rc::new(Tracked {
             origin: Cell::new(Origin::UNKNOWN),
             cut: Cell::new(None),
             look: Cell::new(None),
-            quiet_until: Cell::new(None),
-            wake: Notify::new(),
-            grant: RefCell::new(None),
-            by: RefCell::new(None),
+            quiet_until: Cell::new(0),
+            waker: RefCell::new(None),
+            asking: Cell::new(None),
+            permit: RefCell::new(None),
         });
-        self.flows.borrow_mut().insert((Origin::UNKNOWN, id), Rc::clone(&tracked));
-        Registered { tracker: Rc::clone(self), id, tracked }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.flows.borrow().len()
+        let place = self.flows.borrow_mut().take(Rc::clone(&tracked));
+        Registered { tracker: Rc::clone(self), place, tracked }
     }
 
     /// Cuts every flow.
     pub(super) fn cut_all(&self, cut: Cut) {
-        self.flows.borrow().values().for_each(|flow| flow.cut(cut));
+        self.flows.borrow().all().for_each(|flow| flow.cut(cut));
     }
 
     /// Cuts the flows that may not live on under these rules at this moment.
     pub(super) fn cut_withdrawn(&self, rules: &Rules, now: OffsetDateTime) -> usize {
         let mut count = 0;
-        for flow in self.flows.borrow().values() {
-            let by = flow.by.borrow();
-            let withdrawn = flow
-                .grant
-                .borrow()
-                .as_ref()
-                .is_some_and(|(asking, grant)| !rules.hold(*asking, grant, by.as_ref(), now));
-            if withdrawn {
+        for flow in self.flows.borrow().all() {
+            if flow.held_by(rules, now) == Some(Held::No) {
                 flow.cut(Cut::Withdrawn);
                 count += 1;
             }
@@ -161,38 +172,28 @@ impl Tracker {
         count
     }
 
-    /// Has the oldest flows of one device and name look after it.
-    pub(super) fn device_returned(self: &Rc<Self>, origin: Origin) {
-        let now = Instant::now();
+    /// Has flows of one device and name look after it.
+    pub(super) fn device_returned(&self, origin: Origin) {
+        let now = self.began.elapsed();
         let flows = self.flows.borrow();
-        for (&(_, id), flow) in flows.range((origin, 0)..=(origin, u64::MAX)).take(MOST_LOOKS) {
-            let connected = flow.by.borrow().is_some();
-            if connected && flow.quiet_until.get().is_none_or(|until| until <= now) {
-                flow.quiet_until.set(Some(now + LOOK_AGAIN * 2));
-                flow.look(Look::First);
-                self.look_again(origin, id);
-            }
+        let origins = self.origins.borrow();
+        let places = origins.range((origin, 0)..=(origin, usize::MAX));
+        let all = places.filter_map(|(_, place)| flows.at(*place));
+        for flow in all.filter(|flow| flow.may_look(now)).take(MOST_LOOKS) {
+            let until = (now + LOOK_AGAIN * 2).as_secs().saturating_add(1);
+            flow.quiet_until.set(u32::try_from(until).unwrap_or(u32::MAX));
+            flow.look(Look::First);
+            look_again(flow);
         }
-    }
-
-    fn look_again(self: &Rc<Self>, origin: Origin, id: u64) {
-        let tracker = Rc::downgrade(self);
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            let Some(tracker) = tracker.upgrade() else { return };
-            if let Some(flow) = tracker.flows.borrow().get(&(origin, id)) {
-                flow.look(Look::Again);
-            }
-        });
     }
 
     /// Counts how the flows are.
     pub(super) fn count(&self, counted: &mut FlowStates) {
-        for flow in self.flows.borrow().values() {
-            match (&*flow.grant.borrow(), &*flow.by.borrow()) {
-                (None, _) => counted.hello += 1,
-                (Some(_), None) => counted.dial += 1,
-                (Some((_, grant)), Some((address, _))) => {
+        for flow in self.flows.borrow().all() {
+            match flow.permit.borrow().as_deref() {
+                None => counted.hello += 1,
+                Some(Permit { by: None, .. }) => counted.dial += 1,
+                Some(Permit { by: Some((address, _)), grant }) => {
                     counted.relay += 1;
                     *counted.by_address.entry((*address, grant.port()).into()).or_default() += 1;
                 }
@@ -204,7 +205,7 @@ impl Tracker {
     pub(super) async fn emptied(&self) {
         loop {
             let empty = self.empty.notified();
-            if self.len() == 0 {
+            if self.flows.borrow().flows.is_empty() {
                 return;
             }
             empty.await;
@@ -212,56 +213,110 @@ impl Tracker {
     }
 }
 
+impl Places {
+    fn take(&mut self, flow: Rc<Tracked>) -> usize {
+        let place = self.free.pop().unwrap_or(self.flows.len());
+        match self.flows.get_mut(place) {
+            Some(empty) => *empty = Some(flow),
+            None => self.flows.push(Some(flow)),
+        }
+        place
+    }
+
+    /// Gives a place back, and says whether any flow is left.
+    fn leave(&mut self, place: usize) -> Left {
+        if let Some(left) = self.flows.get_mut(place) {
+            *left = None;
+            self.free.push(place);
+        }
+        if self.free.len() < self.flows.len() {
+            return Left::Some;
+        }
+        // A storm must not keep its places for ever.
+        *self = Self::default();
+        Left::None
+    }
+
+    fn at(&self, place: usize) -> Option<&Rc<Tracked>> {
+        self.flows.get(place)?.as_ref()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Rc<Tracked>> {
+        self.flows.iter().flatten()
+    }
+}
+
+/// Whether flows are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Some,
+    None,
+}
+
+/// Whether rules let a flow live on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Yes,
+    No,
+}
+
 impl Registered {
     /// Notes what the flow lives by, and has older flows of the same device to the same name look
     /// after it.
     pub(super) fn granted(&self, asking: Asking, grant: &Grant) {
-        *self.tracked.grant.borrow_mut() = Some((asking, grant.clone()));
+        self.tracked.asking.set(Some(asking));
+        let permit = Permit { grant: grant.clone(), by: None };
+        *self.tracked.permit.borrow_mut() = Some(Rc::new(permit));
         let returns = &self.tracker.returns;
         let origin = returns.origin(asking, grant.name());
         if returns.enter(origin) == Earlier::Perhaps {
             returns.announce(origin);
         }
-        let mut flows = self.tracker.flows.borrow_mut();
-        if let Some(tracked) = flows.remove(&(self.tracked.origin.get(), self.id)) {
-            flows.insert((origin, self.id), tracked);
-        }
+        self.tracker.origins.borrow_mut().insert((origin, self.place));
         self.tracked.origin.set(origin);
     }
 
     /// Notes where the flow was connected to.
     pub(super) fn connected(&self, address: IpAddr, interface: &InterfaceName) {
-        *self.tracked.by.borrow_mut() = Some((address, interface.clone()));
+        let mut permit = self.tracked.permit.borrow_mut();
+        let by = Some((address, interface.clone()));
+        *permit = permit.take().map(|permit| {
+            self.tracker.permits.intern(Rc::new(Permit { by, grant: permit.grant.clone() }))
+        });
     }
 
     /// Whether the flow may live on under these rules.
     pub(super) fn held_by(&self, rules: &Rules, now: OffsetDateTime) -> bool {
-        let (grant, by) = (self.tracked.grant.borrow(), self.tracked.by.borrow());
-        let held = |(asking, grant): &(Asking, Grant)| rules.hold(*asking, grant, by.as_ref(), now);
-        grant.as_ref().is_some_and(held)
+        self.tracked.held_by(rules, now) == Some(Held::Yes)
     }
 
     /// Resolves when the flow is to be cut.
     pub(super) async fn cut(&self) -> Cut {
-        loop {
-            if let Order::Cut(cut) = self.order().await {
-                return cut;
+        poll_fn(|cx| {
+            loop {
+                match self.poll_order(cx) {
+                    Poll::Ready(Order::Cut(cut)) => return Poll::Ready(cut),
+                    Poll::Ready(Order::Look(_)) => {}
+                    Poll::Pending => return Poll::Pending,
+                }
             }
-        }
+        })
+        .await
     }
 
-    /// Resolves when the flow is told something.
-    pub(super) async fn order(&self) -> Order {
-        loop {
-            let wake = self.tracked.wake.notified();
-            if let Some(cut) = self.tracked.cut.get() {
-                return Order::Cut(cut);
-            }
-            if let Some(look) = self.tracked.look.take() {
-                return Order::Look(look);
-            }
-            wake.await;
+    /// What the flow is told; if nothing, the task that asked last is woken when it is.
+    pub(super) fn poll_order(&self, cx: &mut Context<'_>) -> Poll<Order> {
+        if let Some(cut) = self.tracked.cut.get() {
+            return Poll::Ready(Order::Cut(cut));
         }
+        if let Some(look) = self.tracked.look.take() {
+            return Poll::Ready(Order::Look(look));
+        }
+        match &mut *self.tracked.waker.borrow_mut() {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
     }
 }
 
@@ -269,9 +324,9 @@ impl Drop for Registered {
     fn drop(&mut self) {
         let origin = self.tracked.origin.get();
         self.tracker.returns.leave(origin);
-        let mut flows = self.tracker.flows.borrow_mut();
-        flows.remove(&(origin, self.id));
-        if flows.is_empty() {
+        self.tracker.origins.borrow_mut().remove(&(origin, self.place));
+        let left = self.tracker.flows.borrow_mut().leave(self.place);
+        if left == Left::None {
             self.tracker.empty.notify_waiters();
         }
     }
@@ -280,13 +335,61 @@ impl Drop for Registered {
 impl Tracked {
     fn cut(&self, cut: Cut) {
         self.cut.set(Some(cut));
-        self.wake.notify_waiters();
+        self.wake();
     }
 
     fn look(&self, look: Look) {
         self.look.set(Some(look));
-        self.wake.notify_waiters();
+        self.wake();
     }
+
+    fn wake(&self) {
+        let waker = self.waker.borrow_mut().take();
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether the flow is connected, and was not asked to look a moment ago.
+    fn may_look(&self, now: Duration) -> bool {
+        let connected = self.permit.borrow().as_ref().is_some_and(|permit| permit.by.is_some());
+        connected && u64::from(self.quiet_until.get()) <= now.as_secs()
+    }
+
+    /// `None` for a flow that was not granted anything yet.
+    fn held_by(&self, rules: &Rules, now: OffsetDateTime) -> Option<Held> {
+        let (asking, permit) = (self.asking.get()?, self.permit.borrow());
+        let permit = permit.as_ref()?;
+        let held = rules.hold(asking, &permit.grant, permit.by.as_ref(), now);
+        Some(if held { Held::Yes } else { Held::No })
+    }
+}
+
+impl PartialEq for Permit {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, two) = (&self.grant, &other.grant);
+        self.by == other.by
+            && (one.name(), one.port(), one.rule()) == (two.name(), two.port(), two.rule())
+            && Arc::ptr_eq(one.endpoint(), two.endpoint())
+            && one.would_refuse() == two.would_refuse()
+    }
+}
+
+impl Eq for Permit {}
+
+impl Hash for Permit {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.grant.name(), self.grant.port(), &self.by).hash(state);
+    }
+}
+
+/// Has a flow that was probed see what came of it, if it lives so long.
+fn look_again(flow: &Rc<Tracked>) {
+    let flow = Rc::downgrade(flow);
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        if let Some(flow) = flow.upgrade() {
+            flow.look(Look::Again);
+        }
+    });
 }
 
 /// Between a probe and the look at what came of it.

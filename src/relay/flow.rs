@@ -26,9 +26,8 @@ pub struct Relay<'a> {
     bytes: &'a FlowBytes,
     up: Half,
     down: Half,
-    device_watch: Option<Watch<'a>>,
-    endpoint_watch: Option<Watch<'a>>,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Made when a direction is first blocked or over: most flows never are for long.
+    alarms: Option<Box<Alarms<'a>>>,
     first_fin: Option<Side>,
     /// Whose error was seen first; from then on the flow ends as a reset.
     dead: Option<Side>,
@@ -49,9 +48,7 @@ impl<'a> Relay<'a> {
             bytes,
             up: Half::new(engine),
             down: Half::new(engine),
-            device_watch: None,
-            endpoint_watch: None,
-            timer: None,
+            alarms: None,
             first_fin: None,
             dead: None,
         }
@@ -115,16 +112,16 @@ impl<'a> Relay<'a> {
     /// and a reset would otherwise stay unnoticed for as long as that lasts.
     fn watch(&mut self, cx: &mut Context<'_>, side: Side, halt: &Halt) {
         let socket = self.socket(side);
-        let watch = match side {
-            Side::Device => &mut self.device_watch,
-            Side::Endpoint => &mut self.endpoint_watch,
-        };
         if !matches!(halt, Halt::Blocked | Halt::Ended) {
-            *watch = None;
+            // What only takes its share of a stream may be blocked again in a moment.
+            if let (Halt::Idle, Some(alarms)) = (halt, &mut self.alarms) {
+                *alarms.watch(side) = None;
+            }
             return;
         }
-        let error = watch.get_or_insert_with(|| Watch(Box::pin(socket.ready(Interest::ERROR))));
-        if error.0.as_mut().poll(cx).is_ready() {
+        let watch = self.alarms.get_or_insert_default().watch(side);
+        let error = watch.get_or_insert_with(|| Box::pin(socket.ready(Interest::ERROR)));
+        if error.as_mut().poll(cx).is_ready() {
             *watch = None;
             self.died(side);
         }
@@ -147,7 +144,8 @@ impl<'a> Relay<'a> {
             return None;
         }
         let progressed = moved != self.moved();
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(HALF_OPEN)));
+        let timer = &mut self.alarms.get_or_insert_default().timer;
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep(HALF_OPEN)));
         if progressed {
             timer.as_mut().reset(Instant::now() + HALF_OPEN);
         }
@@ -225,8 +223,25 @@ impl fmt::Debug for Relay<'_> {
     }
 }
 
+/// What wakes a relay that does not read.
+#[derive(Default)]
+struct Alarms<'a> {
+    device: Option<Watch<'a>>,
+    endpoint: Option<Watch<'a>>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
 /// Resolves when its socket has an error.
-struct Watch<'a>(Pin<Box<dyn Future<Output = io::Result<Ready>> + 'a>>);
+type Watch<'a> = Pin<Box<dyn Future<Output = io::Result<Ready>> + 'a>>;
+
+impl<'a> Alarms<'a> {
+    fn watch(&mut self, side: Side) -> &mut Option<Watch<'a>> {
+        match side {
+            Side::Device => &mut self.device,
+            Side::Endpoint => &mut self.endpoint,
+        }
+    }
+}
 
 /// What is compared to see whether a flow stands still.
 type Moved = (u64, u64, Stage, Stage);

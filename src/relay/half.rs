@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use rustix::io::Errno;
 use tokio::net::TcpStream;
 
+use super::chunk::{Chunk, Left};
 use super::pipe::Pipe;
 use super::pool::{RelayPool, add, bump};
 use super::socket::{Way, attempt, finish, ready_for, receive, send, sent};
@@ -17,8 +18,9 @@ use super::{Attention, DirectionBytes, Engine, Onlooker};
 /// One direction of a flow.
 #[derive(Debug)]
 pub(super) struct Half {
-    chunk: Chunk,
-    pipe: Option<Pipe>,
+    /// What was read and the sink did not take; boxed, because most flows hold nothing.
+    chunk: Option<Box<Chunk>>,
+    pipe: Option<Box<Pipe>>,
     stage: Stage,
     mode: Mode,
     onlooker: Option<Box<Onlooker>>,
@@ -70,7 +72,7 @@ impl Half {
             Engine::Copy => Mode::Copy,
             Engine::Splice => Mode::Splice,
         };
-        Self { chunk: Chunk::default(), pipe: None, stage: Stage::Open, mode, onlooker: None }
+        Self { chunk: None, pipe: None, stage: Stage::Open, mode, onlooker: None }
     }
 
     /// Lets an onlooker see what is read from now on.
@@ -100,7 +102,7 @@ impl Half {
     /// Gives everything back, delivered or not.
     pub(super) fn discard(&mut self, pool: &RelayPool) {
         self.stage = Stage::Ended;
-        self.chunk.release(pool);
+        self.keep(pool, &[]);
         self.release_pipe(pool, Contents::Any);
     }
 
@@ -155,24 +157,26 @@ impl Half {
     /// Delivers what is held: the chunk, then the pipe.
     fn flush(&mut self, cx: &mut Context<'_>, leg: Leg<'_>) -> Poll<io::Result<()>> {
         loop {
-            let rest = self.chunk.rest();
-            if !rest.is_empty() {
-                let size = ready!(attempt(cx, leg.sink, Way::Out, || send(leg.sink, rest)))?;
+            if let Some(chunk) = &mut self.chunk {
+                let size = ready!(send(cx, leg.sink, chunk.rest()))?;
                 count_copied(leg, size);
-                self.chunk.advance(size, leg.pool);
+                if chunk.advance(size) == Left::Nothing {
+                    self.keep(leg.pool, &[]);
+                }
                 continue;
             }
             let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) else {
                 return Poll::Ready(Ok(()));
             };
             if self.mode == Mode::Refused {
-                self.chunk = leg.pool.with_scratch(|buffer| -> io::Result<Chunk> {
+                self.chunk = leg.pool.with_scratch(|buffer| -> io::Result<_> {
                     let size = pipe.read(buffer)?;
-                    Ok(Chunk::new(leg.pool, buffer.get(..size).unwrap_or_default()))
+                    Ok(leg.pool.keep(buffer.get(..size).unwrap_or_default()))
                 })?;
                 continue;
             }
-            match ready!(attempt(cx, leg.sink, Way::Out, || splice_out(pipe, leg))) {
+            let held = pipe.held();
+            match ready!(attempt(cx, leg.sink, Way::Out, held, || splice_out(pipe, leg))) {
                 Ok(size) => {
                     add(&leg.bytes.spliced, size);
                     add(&leg.pool.count.spliced, size);
@@ -204,7 +208,8 @@ impl Half {
 
     /// Fills the empty pipe; the next round empties it.
     fn splice_in(&mut self, cx: &mut Context<'_>, leg: Leg<'_>, pipe: &mut Pipe) -> Poll<Filled> {
-        Poll::Ready(match ready!(attempt(cx, leg.source, Way::In, || splice_in(pipe, leg))) {
+        // How much fits is a matter of slots, so a short splice does not say that the socket is empty.
+        Poll::Ready(match ready!(attempt(cx, leg.source, Way::In, 0, || splice_in(pipe, leg))) {
             Ok(0) => Filled::End,
             Ok(size) => {
                 self.judge(size, leg.pool);
@@ -221,9 +226,7 @@ impl Half {
     /// Reads into the thread's buffer and writes; only what the sink does not take is kept.
     fn copy(&mut self, cx: &mut Context<'_>, leg: Leg<'_>) -> Poll<Filled> {
         leg.pool.with_scratch(|buffer| {
-            let size = match ready!(attempt(cx, leg.source, Way::In, || {
-                receive(leg.source, buffer)
-            })) {
+            let size = match ready!(receive(cx, leg.source, buffer)) {
                 Ok(0) => return Poll::Ready(Filled::End),
                 Ok(size) => size,
                 Err(_) => return Poll::Ready(Filled::SourceFailed),
@@ -231,13 +234,13 @@ impl Half {
             self.judge(size, leg.pool);
             let read = buffer.get(..size).unwrap_or_default();
             self.onlooker.take_if(|onlooker| onlooker.look(read) == Attention::Goes);
-            let written = match attempt(cx, leg.sink, Way::Out, || send(leg.sink, read)) {
+            let written = match send(cx, leg.sink, read) {
                 Poll::Ready(Ok(written)) => written,
                 Poll::Ready(Err(_)) => return Poll::Ready(Filled::SinkFailed),
                 Poll::Pending => 0,
             };
             count_copied(leg, written);
-            self.chunk = Chunk::new(leg.pool, read.get(written..).unwrap_or_default());
+            self.keep(leg.pool, read.get(written..).unwrap_or_default());
             Poll::Ready(Filled::Some)
         })
     }
@@ -268,6 +271,14 @@ impl Half {
     fn refuse(&mut self, pool: &RelayPool) {
         bump(&pool.count.refused);
         self.mode = Mode::Refused;
+    }
+
+    /// Holds these bytes, and nothing that was held before.
+    fn keep(&mut self, pool: &RelayPool, bytes: &[u8]) {
+        if let Some(chunk) = self.chunk.take() {
+            pool.recycle(chunk);
+        }
+        self.chunk = pool.keep(bytes);
     }
 
     fn release_pipe(&mut self, pool: &RelayPool, contents: Contents) {
@@ -310,37 +321,6 @@ enum Filled {
 enum Contents {
     None,
     Any,
-}
-
-/// Bytes that were read and could not be written.
-#[derive(Debug, Default)]
-struct Chunk {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl Chunk {
-    fn new(pool: &RelayPool, bytes: &[u8]) -> Self {
-        if bytes.is_empty() {
-            return Self::default();
-        }
-        Self { bytes: pool.keep(bytes), start: 0 }
-    }
-
-    fn rest(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
-    }
-
-    fn advance(&mut self, size: usize, pool: &RelayPool) {
-        self.start = self.start.saturating_add(size);
-        if self.rest().is_empty() {
-            self.release(pool);
-        }
-    }
-
-    fn release(&mut self, pool: &RelayPool) {
-        pool.recycle(std::mem::take(self).bytes);
-    }
 }
 
 fn splice_in(pipe: &mut Pipe, leg: Leg<'_>) -> io::Result<usize> {

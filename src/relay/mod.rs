@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+mod chunk;
 mod flow;
 mod half;
 mod onlooker;
@@ -27,21 +28,10 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
+pub use crate::config::Engine;
 pub use flow::Relay;
 pub use onlooker::{Attention, Onlooker};
 pub use pool::{RelayCounters, RelayPool};
-
-/// How streams are moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Engine {
-    /// Small messages are copied, streams are spliced.
-    #[default]
-    Adaptive,
-    /// Everything is copied.
-    Copy,
-    /// Everything is spliced.
-    Splice,
-}
 
 /// Bytes moved in one direction.
 #[derive(Debug, Default)]

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::Engine;
+use super::chunk::Chunk;
 use super::pipe::Pipe;
 
 /// What a thread's relays share: pipes, the copy buffer, counters. One per data thread.
@@ -15,8 +16,10 @@ pub struct RelayPool {
     pipes: usize,
     pipe_bytes: usize,
     scratch: RefCell<Box<[u8]>>,
-    spare_pipes: RefCell<Vec<Pipe>>,
-    spare_chunks: RefCell<Vec<Vec<u8>>>,
+    #[expect(clippy::vec_box, reason = "flows have room for a pointer only")]
+    spare_pipes: RefCell<Vec<Box<Pipe>>>,
+    #[expect(clippy::vec_box, reason = "flows have room for a pointer only")]
+    spare_chunks: RefCell<Vec<Box<Chunk>>>,
     pub(super) count: Counts,
     /// How many more requests are refused before the kernel is asked for a pipe again.
     refusals_left: Cell<u32>,
@@ -137,7 +140,7 @@ impl RelayPool {
     }
 
     /// An empty pipe, unless all are out or the kernel gives none.
-    pub(super) fn lend(&self) -> Option<Pipe> {
+    pub(super) fn lend(&self) -> Option<Box<Pipe>> {
         let pipe = self.spare_pipes.borrow_mut().pop().or_else(|| self.open());
         let count =
             if pipe.is_some() { &self.count.pipes_in_use } else { &self.count.pipe_fallbacks };
@@ -146,7 +149,7 @@ impl RelayPool {
     }
 
     /// Takes a pipe back; one with bytes in it is closed, for they belong to a flow that is gone.
-    pub(super) fn take_back(&self, pipe: Pipe) {
+    pub(super) fn take_back(&self, pipe: Box<Pipe>) {
         let in_use = &self.count.pipes_in_use;
         in_use.set(in_use.get().saturating_sub(1));
         if pipe.held() == 0 {
@@ -154,24 +157,25 @@ impl RelayPool {
         }
     }
 
-    /// A chunk with a copy of `bytes`; no bigger than they are, unless it was used before.
-    pub(super) fn keep(&self, bytes: &[u8]) -> Vec<u8> {
+    /// A chunk with a copy of `bytes`; none for no bytes.
+    pub(super) fn keep(&self, bytes: &[u8]) -> Option<Box<Chunk>> {
+        if bytes.is_empty() {
+            return None;
+        }
         let mut chunk = self.spare_chunks.borrow_mut().pop().unwrap_or_default();
-        chunk.reserve_exact(bytes.len());
-        chunk.extend_from_slice(bytes);
-        chunk
+        chunk.fill(bytes);
+        Some(chunk)
     }
 
     /// Takes a chunk back, whatever is left in it.
-    pub(super) fn recycle(&self, mut chunk: Vec<u8>) {
+    pub(super) fn recycle(&self, chunk: Box<Chunk>) {
         let mut spare = self.spare_chunks.borrow_mut();
-        if spare.len() < SPARE_CHUNKS && chunk.capacity() > 0 {
-            chunk.clear();
+        if spare.len() < SPARE_CHUNKS {
             spare.push(chunk);
         }
     }
 
-    fn open(&self) -> Option<Pipe> {
+    fn open(&self) -> Option<Box<Pipe>> {
         // No spares are left when this is asked, so all that exist are in use.
         if usize::try_from(self.count.pipes_in_use.get()).is_ok_and(|lent| lent >= self.pipes) {
             return None;
@@ -180,7 +184,7 @@ impl RelayPool {
             self.refusals_left.set(left);
             return None;
         }
-        let pipe = Pipe::open(self.pipe_bytes);
+        let pipe = Pipe::open(self.pipe_bytes).map(Box::new);
         match pipe {
             Some(_) => bump(&self.count.pipes_created),
             None => self.refusals_left.set(REFUSALS),
@@ -202,8 +206,9 @@ pub(super) fn add(counter: &Cell<u64>, size: usize) {
 /// The most a copy reads at once.
 const SCRATCH: usize = 64 * 1024;
 
-/// The size of a pipe: 64 slots, and the most that one splice moves.
-const PIPE_BYTES: usize = 256 * 1024;
+/// The size of a pipe: 256 slots, and the most that one splice moves; what an unprivileged user may
+/// have (`pipe-max-size`, pipe(7)). With segments of real size 64 slots hold no more than 90 KB.
+const PIPE_BYTES: usize = 1024 * 1024;
 
 /// Chunks kept for reuse; more than that are a stall that is over.
 const SPARE_CHUNKS: usize = 16;

@@ -1,8 +1,8 @@
 //! The system calls on sockets, tied to the runtime's readiness.
 //!
 //! Readiness is edge-triggered: it may be forgotten only when the kernel said EAGAIN for this very
-//! socket, and a waker must be in place before the relay goes to sleep. [`attempt`] is the only place
-//! that decides either.
+//! socket, or moved less than it was asked for where that means the same, and a waker must be in place
+//! before the relay goes to sleep. [`attempt`] is the only place that decides either.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -24,19 +24,35 @@ pub(super) enum Way {
 }
 
 /// Tries an operation until it is done, or until its socket is not ready and will wake the task.
-pub(super) fn attempt<T>(
+///
+/// One that moves something, but less than `full` bytes, has met the socket's limit: the next would
+/// get EAGAIN, and is spared. What arrives from then on makes the socket ready anew, and an end of the
+/// stream or an error is never forgotten (epoll(7), question 9; the runtime's own streams do the same).
+pub(super) fn attempt(
     cx: &mut Context<'_>,
     socket: &TcpStream,
     way: Way,
-    mut job: impl FnMut() -> io::Result<T>,
-) -> Poll<io::Result<T>> {
+    full: usize,
+    mut job: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
     let interest = match way {
         Way::In => Interest::READABLE,
         Way::Out => Interest::WRITABLE,
     };
     loop {
-        match socket.try_io(interest, &mut job) {
+        let mut short = None;
+        let done = socket.try_io(interest, || match job()? {
+            size if 0 < size && size < full => {
+                short = Some(size);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            size => Ok(size),
+        });
+        match done {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if let Some(size) = short {
+                    return Poll::Ready(Ok(size));
+                }
                 ready!(ready_for(cx, socket, way))?
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -57,15 +73,29 @@ pub(super) fn ready_for(
     }
 }
 
-/// Reads what has arrived; 0 is the end of the stream.
-pub(super) fn receive(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    let (_, size) = rustix::net::recv(socket, buffer, RecvFlags::empty())?;
-    Ok(size)
+/// Reads what has arrived; 0 is the end of the stream. Urgent data ends a read early as well: what
+/// comes behind it waits for the next byte. TLS has none.
+pub(super) fn receive(
+    cx: &mut Context<'_>,
+    socket: &TcpStream,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let full = buffer.len();
+    attempt(cx, socket, Way::In, full, || {
+        let (_, size) = rustix::net::recv(socket, &mut *buffer, RecvFlags::empty())?;
+        Ok(size)
+    })
 }
 
 /// Writes as much as the socket takes.
-pub(super) fn send(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+pub(super) fn send(
+    cx: &mut Context<'_>,
+    socket: &TcpStream,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    attempt(cx, socket, Way::Out, bytes.len(), || {
+        Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+    })
 }
 
 /// Sends FIN after everything that was written.
@@ -87,11 +117,11 @@ pub(super) fn reset_on_close(socket: &TcpStream) {
 pub(super) fn sent(cx: &mut Context<'_>, socket: &TcpStream) -> Poll<()> {
     // Without the mark the wait is for room instead: shorter, never longer.
     let _ = SockRef::from(socket).set_tcp_notsent_lowat(1);
-    let done = attempt(cx, socket, Way::Out, || {
+    let done = attempt(cx, socket, Way::Out, 0, || {
         let mut watched = [PollFd::new(socket, PollFlags::OUT)];
         match poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {
             0 => Err(io::ErrorKind::WouldBlock.into()),
-            _ => Ok(()),
+            _ => Ok(0),
         }
     });
     done.map(|_| ())

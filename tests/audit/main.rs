@@ -10,6 +10,8 @@
 
 mod crash;
 mod full;
+#[path = "../support/proof.rs"]
+mod proof;
 mod records;
 mod run;
 mod schema;

@@ -83,7 +83,7 @@ fn a_restart_continues_the_chain_in_the_same_segment() {
         |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&inner), 0o750);
     assert_eq!(mode(&inner.join("flow-00000000000000000001.ndjson")), 0o640);
-    let report = sluicegate::audit::verify_chain(&inner).unwrap();
+    let report = crate::proof::assert_intact(&inner);
     assert_eq!(report.segments, 1);
 }
 

@@ -406,7 +406,7 @@ fn programs_run_in_their_namespace() {
 #[test]
 fn tunnels_can_have_the_size_of_real_ones() {
     inside::test("tunnels_can_have_the_size_of_real_ones", || {
-        let wiring = Wiring { tunnel_mtu: Some(1446), offload: Offload::Off };
+        let wiring = Wiring { tunnel_mtu: Some(1446), offload: Offload::Off, ..Wiring::default() };
         let lab = Lab::up_with(wiring).unwrap_or_else(|error| panic!("{error}"));
         for (party, interface) in [(lab.edge(), "vpn1"), (lab.vpc(), "tun2")] {
             let args = ["-j", "-d", "link", "show", interface];

@@ -12,6 +12,8 @@ mod handshake;
 mod mqtt;
 mod openssl;
 mod program;
+#[path = "../support/proof.rs"]
+mod proof;
 mod raw;
 mod records;
 mod slow;

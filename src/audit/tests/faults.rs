@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use super::super::manifest::MANIFEST;
 use super::super::storage::{Disk, SegmentFile, Storage};
-use super::super::{Audit, FlowEnd, FlowRecord, TrafficFacts, Tuning, read};
+use super::super::{Audit, FlowEnd, FlowRecord, TrafficFacts, Tuning, segment};
 use super::{codes, copy_keys, flow, records, start, start_on, wait, whole_flow};
 use crate::reason::Reason;
 
@@ -25,7 +26,7 @@ enum Op {
 
 /// Real files with faults.
 #[derive(Clone, Debug, Default)]
-struct Faulty {
+pub(super) struct Faulty {
     state: Arc<Mutex<State>>,
     changed: Arc<Condvar>,
 }
@@ -35,8 +36,8 @@ struct State {
     /// How often each operation still fails.
     failing: HashMap<Op, usize>,
     kind: Option<io::ErrorKind>,
-    /// Syncs wait while this is set.
-    held: bool,
+    /// How many syncs may still be made, where they are counted; others wait.
+    permits: Option<usize>,
     /// Bytes of each file that a crash would keep.
     synced: HashMap<PathBuf, u64>,
 }
@@ -56,9 +57,15 @@ impl Faulty {
         self.state.lock().unwrap().failing.clear();
     }
 
-    fn hold(&self, held: bool) {
-        self.state.lock().unwrap().held = held;
+    /// Lets only so many syncs be made from now on.
+    pub(super) fn permit(&self, syncs: Option<usize>) {
+        self.state.lock().unwrap().permits = syncs;
         self.changed.notify_all();
+    }
+
+    /// Bytes of a file that a crash would keep.
+    pub(super) fn synced(&self, path: &Path) -> u64 {
+        self.state.lock().unwrap().synced.get(path).copied().unwrap_or_default()
     }
 
     fn meet(&self, op: Op) -> io::Result<()> {
@@ -77,17 +84,28 @@ impl Faulty {
     /// What a power cut at this moment would leave, with `extra` bytes of what was not synced.
     fn cut_power(&self, from: &Path, to: &Path, extra: u64) {
         let state = self.state.lock().unwrap();
-        for segment in read::segments(from).unwrap() {
-            let mut bytes = std::fs::read(&segment.path).unwrap();
-            let synced = state.synced.get(&segment.path).copied().unwrap_or_default();
-            bytes.truncate(usize::try_from(synced + extra).unwrap());
-            std::fs::write(to.join(segment.path.file_name().unwrap()), bytes).unwrap();
+        let _ = std::fs::copy(from.join(MANIFEST), to.join(MANIFEST));
+        for segment in segment::segments(from).unwrap() {
+            let kept = to.join(segment.path.file_name().unwrap());
+            match std::fs::read(&segment.path) {
+                Ok(mut bytes) if !segment.is_compressed() => {
+                    let synced = state.synced.get(&segment.path).copied().unwrap_or_default();
+                    bytes.truncate(usize::try_from(synced + extra).unwrap());
+                    std::fs::write(kept, bytes).unwrap();
+                }
+                Ok(bytes) => std::fs::write(kept, bytes).unwrap(),
+                // It was compressed a moment ago.
+                Err(_) => {
+                    let other = segment::other_form(&segment.path);
+                    std::fs::copy(other, segment::other_form(&kept)).map(drop).unwrap();
+                }
+            }
         }
     }
 }
 
 #[derive(Debug)]
-struct FaultyFile {
+pub(super) struct FaultyFile {
     file: File,
     path: PathBuf,
     faults: Faulty,
@@ -127,9 +145,10 @@ impl SegmentFile for FaultyFile {
         self.faults.meet(Op::Sync)?;
         let len = self.file.metadata()?.len();
         let mut state = self.faults.state.lock().unwrap();
-        while state.held {
+        while state.permits == Some(0) {
             state = self.faults.changed.wait(state).unwrap();
         }
+        state.permits = state.permits.map(|permits| permits - 1);
         state.synced.insert(self.path.clone(), len);
         Ok(())
     }
@@ -139,12 +158,16 @@ impl SegmentFile for FaultyFile {
         self.file.set_len(len)
     }
 
-    fn reserve(&mut self, _len: u64, _bytes: u64) -> io::Result<()> {
-        self.faults.meet(Op::Append)
+    fn reserve(&mut self, _offset: u64, _bytes: u64) -> io::Result<()> {
+        let state = self.faults.state.lock().unwrap();
+        if state.failing.get(&Op::Append) == Some(&ALWAYS) {
+            return Err(state.kind.unwrap_or(io::ErrorKind::Other).into());
+        }
+        Ok(())
     }
 }
 
-fn quick() -> Tuning {
+pub(super) fn quick() -> Tuning {
     Tuning {
         retry: Duration::from_millis(2),
         gather: Duration::from_millis(2),
@@ -163,7 +186,7 @@ fn an_open_resolves_after_the_sync_and_not_before() {
     let directory = tempfile::tempdir().unwrap();
     let faults = Faulty::default();
     let audit = start_on(directory.path(), faults.clone(), quick());
-    faults.hold(true);
+    faults.permit(Some(0));
     let mut record = flow(&audit);
     let mut open = Box::pin(record.open());
     let path = directory.path().join("flow-00000000000000000001.ndjson");
@@ -176,7 +199,7 @@ fn an_open_resolves_after_the_sync_and_not_before() {
             std::task::Poll::Ready(open.as_mut().poll(context).is_pending())
         });
         assert!(pending.await, "the record is not durable yet");
-        faults.hold(false);
+        faults.permit(None);
         open.await.unwrap();
     });
     assert_eq!(audit.status().seq, 3);
@@ -247,7 +270,8 @@ fn a_failed_write_or_sync_goes_on_in_a_new_segment() {
                 record.close(FlowEnd::Drained, TrafficFacts::default());
                 whole_flow(&audit);
                 audit.close();
-                let mut expected = ["open", "closed_by_device"].repeat(before as usize);
+                let mut expected =
+                    ["open", "closed_by_device"].repeat(usize::try_from(before).unwrap());
                 expected.extend(["open", "drained", "open", "closed_by_device"]);
                 assert_eq!(codes(directory.path()), expected, "{op:?} {also:?} {before}");
                 // What a next start makes of it is the same.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::super::keys::{CERTIFICATES, KeyInForce, KeyPlace, Keyring};
 use super::super::sign::{Context, PublicKey, Signed};
 use super::super::{Audit, Disk, Tuning, pinned_key};
-use super::{codes, options, records, start, start_on, system_codes, whole_flow};
+use super::{codes, content, options, records, start, start_on, system_codes, whole_flow};
 
 fn lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
@@ -73,10 +73,11 @@ fn a_segment_ends_with_a_checkpoint() {
     let audit = start_on(directory.path(), Disk, tuning);
     (0..10).for_each(|_| whole_flow(&audit));
     audit.close();
-    let segments = super::read::segments(directory.path()).unwrap();
+    let segments = super::super::segment::segments(directory.path()).unwrap();
     assert!(segments.len() > 3);
     for segment in segments {
-        let last = lines(&segment.path).pop().unwrap();
+        let text = String::from_utf8(content(&segment.path)).unwrap();
+        let last = text.lines().last().unwrap();
         assert!(last.contains("\"checkpoint\""), "{last}");
     }
 }

@@ -1,23 +1,32 @@
 //! The log with its insides open: failing disks, torn tails, changed lines.
 
 mod faults;
+mod keeping;
 mod keys;
+mod proof;
+mod sealing;
+mod sectors;
 mod tail;
 
+use std::io::Read as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::keys::CERTIFICATES;
 use super::storage::Storage;
+use super::verify::{Anchors, Report, Verdict};
 use super::{
-    Audit, AuditOptions, DeviceFacts, FlowEnd, FlowRecord, TrafficFacts, Tuning, read, verify_chain,
+    Audit, AuditOptions, DeviceFacts, FlowEnd, FlowRecord, TrafficFacts, Tuning, pinned_key, read,
+    segment, verify,
 };
-use crate::config::OnFull;
+use crate::config::Retention;
 
 fn options(directory: &Path) -> AuditOptions {
     AuditOptions {
         directory: directory.to_owned(),
-        on_full: OnFull::Refuse,
+        retention: Retention::default(),
         site: "augsburg-2".to_owned(),
         region: "eu-central-1".to_owned(),
         slots: 256,
@@ -52,6 +61,36 @@ fn whole_flow(audit: &Audit) {
     flow.close(FlowEnd::ClosedByDevice, TrafficFacts::default());
 }
 
+/// The bytes of a segment, in whichever form it is there.
+fn content(segment: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let plain = segment
+        .with_file_name(segment.file_name().unwrap().to_str().unwrap().trim_end_matches(".gz"));
+    if let Ok(bytes) = std::fs::read(&plain) {
+        return bytes;
+    }
+    let compressed = std::fs::File::open(segment::other_form(&plain)).unwrap();
+    flate2::read::MultiGzDecoder::new(compressed).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// Waits for what another thread does.
+fn until(done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it never came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until the clock of records goes on: what is written then is of another batch.
+fn next_millisecond() {
+    let now = super::clock::unix_ms();
+    while super::clock::unix_ms() == now {
+        std::hint::spin_loop();
+    }
+}
+
 fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
@@ -75,8 +114,14 @@ fn system_codes(directory: &Path) -> Vec<String> {
     codes_of(directory, "system")
 }
 
+/// What a check against the log's own first key says.
+fn verified(directory: &Path) -> Report {
+    verify(directory, &pinned_key(directory).unwrap(), &Anchors::default())
+}
+
 fn codes_of(directory: &Path, log_name: &str) -> Vec<String> {
-    let report = verify_chain(directory).unwrap();
+    let report = verified(directory);
+    assert_eq!(report.result, Verdict::Intact, "{report:#?}");
     let records = records(directory);
     assert_eq!(report.records, records.len() as u64);
     let wanted = records.iter().filter(|record| record["metadata"]["log_name"] == log_name);
@@ -86,5 +131,7 @@ fn codes_of(directory: &Path, log_name: &str) -> Vec<String> {
 /// Takes a log's keys to where its segments are taken.
 fn copy_keys(from: &Path, to: &Path) {
     std::fs::create_dir(to.join("keys")).unwrap();
-    std::fs::copy(from.join("keys/current"), to.join("keys/current")).unwrap();
+    for file in ["keys/current", CERTIFICATES] {
+        std::fs::copy(from.join(file), to.join(file)).unwrap();
+    }
 }

@@ -5,13 +5,18 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::spool::{SETTLED, Tuning};
-use super::super::{ChainError, Disk, read, verify_chain};
-use super::{codes, copy_keys, flow, records, start, start_on, system_codes, wait, whole_flow};
+use super::super::spool::SETTLED;
+use super::super::tuning::Tuning;
+use super::super::verify::{Code, Verdict};
+use super::super::{Disk, segment};
+use super::{
+    codes, content, copy_keys, flow, next_millisecond, records, start, start_on, system_codes,
+    verified, wait, whole_flow,
+};
 
 /// A directory in memory, where there is one: these tests start logs by the thousand, and what they
 /// look at is not whether a disk keeps its word.
-fn directory() -> tempfile::TempDir {
+pub(super) fn directory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     tempfile::tempdir_in(place).unwrap()
@@ -21,7 +26,9 @@ fn directory() -> tempfile::TempDir {
 fn log_of_three() -> (tempfile::TempDir, PathBuf) {
     let directory = directory();
     let audit = start(directory.path());
-    (0..3).for_each(|_| whole_flow(&audit));
+    (0..2).for_each(|_| whole_flow(&audit));
+    next_millisecond();
+    whole_flow(&audit);
     audit.close();
     fs::remove_file(directory.path().join(SETTLED)).unwrap();
     let path = directory.path().join("flow-00000000000000000001.ndjson");
@@ -33,7 +40,7 @@ fn line_starts(bytes: &[u8]) -> Vec<usize> {
     std::iter::once(0).chain(behind).collect()
 }
 
-fn torn_files(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn torn_files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.to_string_lossy().contains(".torn-")).collect()
 }
@@ -95,17 +102,17 @@ fn garbage_at_the_end_is_a_torn_tail() {
 
 #[test]
 fn a_segment_with_nothing_whole_in_it_is_moved_aside() {
-    for (content, aside) in [(&b"{\"meta"[..], 1), (&b""[..], 0)] {
+    for (torn, aside) in [(&b"{\"meta"[..], 1), (&b""[..], 0)] {
         let (directory, path) = log_of_three();
         let untouched = fs::read(&path).unwrap();
         let next = directory.path().join("flow-00000000000000000011.ndjson");
-        fs::write(&next, content).unwrap();
+        fs::write(&next, torn).unwrap();
         let audit = start(directory.path());
         whole_flow(&audit);
         audit.close();
         assert_eq!(torn_files(directory.path()).len(), aside);
         assert_eq!(codes(directory.path()).len(), 8);
-        assert_eq!(fs::read(&path).unwrap(), untouched, "the chain goes on in the next segment");
+        assert_eq!(content(&path), untouched, "the chain goes on in the next segment");
         assert!(fs::metadata(&next).unwrap().len() > 1000);
     }
 }
@@ -127,13 +134,9 @@ fn a_flipped_byte_in_any_line_is_found_and_left_alone() {
             changed.extend_from_slice(b"{\"metadata");
         }
         fs::write(&segment, &changed).unwrap();
-        let error = verify_chain(directory.path()).unwrap_err();
-        let (ChainError::Broken { line: found, .. } | ChainError::Unreadable { line: found, .. }) =
-            error
-        else {
-            panic!("{error}")
-        };
-        let found = usize::try_from(found).unwrap();
+        let report = verified(directory.path());
+        assert_eq!(report.result, Verdict::Tampered, "{report:#?}");
+        let found = usize::try_from(report.first_bad.unwrap().line).unwrap();
         // A line that still reads is found out by the one behind it.
         assert!(found == line + 1 || found == line + 2, "{found} {line}");
 
@@ -159,8 +162,11 @@ fn removed_lines_are_found() {
     let bytes = fs::read(&path).unwrap();
     let starts = line_starts(&bytes);
     fs::write(&path, [&bytes[..starts[1]], &bytes[starts[2]..]].concat()).unwrap();
-    let error = verify_chain(directory.path()).unwrap_err();
-    assert!(matches!(error, ChainError::Missing { line: 2, expected: 2, found: 3, .. }), "{error}");
+    let report = verified(directory.path());
+    assert_eq!(report.result, Verdict::Incomplete, "{report:#?}");
+    assert_eq!(report.findings[0].code, Code::RecordsMissing);
+    assert_eq!(report.findings[0].sentence, "record 2 is missing");
+    assert_eq!(report.first_bad.unwrap().line, 2);
 }
 
 #[test]
@@ -173,15 +179,15 @@ fn segments_rotate_and_one_crash_end_reaches_over_them() {
     (0..10).for_each(|_| whole_flow(&audit));
     audit.clone().close();
     drop((long, audit));
-    assert!(read::segments(directory.path()).unwrap().len() > 3);
-    assert!(!directory.path().join(SETTLED).exists(), "a flow was open at the end");
+    assert!(segment::segments(directory.path()).unwrap().len() > 3);
+    let settled = || fs::read_to_string(directory.path().join(SETTLED)).unwrap();
+    assert_eq!(settled(), "2\n", "a flow was open at the end");
     for _ in 0..2 {
         start_on(directory.path(), Disk, tuning).close();
         let codes = codes(directory.path());
         assert_eq!(codes.len(), 22);
         assert_eq!(codes.last().unwrap(), "unknown_crash");
-        let settled = format!("{}\n", records(directory.path()).len());
-        assert_eq!(fs::read_to_string(directory.path().join(SETTLED)).unwrap(), settled);
+        assert_eq!(settled(), format!("{}\n", records(directory.path()).len()));
     }
 }
 
@@ -195,7 +201,7 @@ fn an_old_segment_is_not_continued() {
         drop(record.open());
         record.refuse(crate::reason::Reason::ShuttingDown, None, None, None);
         audit.close();
-        assert!(read::segments(directory.path()).unwrap().len() >= expected);
+        assert!(segment::segments(directory.path()).unwrap().len() >= expected);
     }
     assert_eq!(codes(directory.path()).len(), 6);
 }

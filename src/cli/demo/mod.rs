@@ -93,7 +93,8 @@ fn keep_records(lab: &Lab, daemon: &crate::lab::Daemon, to: &PathBuf) -> Result<
     let from = lab.directory().join("audit");
     for entry in std::fs::read_dir(from).map_err(LabError::io(action()))? {
         let entry = entry.map_err(LabError::io(action()))?;
-        if entry.file_name().to_string_lossy().ends_with(".ndjson") {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".ndjson") || name.ends_with(".ndjson.gz") {
             std::fs::copy(entry.path(), to.join(entry.file_name()))
                 .map_err(LabError::io(action()))?;
         }

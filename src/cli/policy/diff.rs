@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 use super::flows::{Flow, Recorded};
 use super::propose::{self, line};
 use super::seen::Span;
-use super::since::Since;
 use super::{MOST_GROUPS, Records, flows, moment, note_unread, unreadable};
+use crate::cli::when::When;
 use crate::cli::{load, print};
 use crate::name::ServerName;
 use crate::policy::{Asking, Policy};
@@ -33,7 +33,7 @@ pub(super) struct Options {
     records: Records,
     /// From when on: 15m, 2h, 30d, an RFC 3339 date-time, or today (UTC)
     #[arg(long, value_name = "WHEN", default_value = "30d")]
-    since: Since,
+    since: When,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -46,7 +46,7 @@ pub(super) fn run(options: &Options) -> Result<(), ExitCode> {
         None => options.records.site()?,
     };
     let directory = options.records.directory(current.as_ref())?;
-    let since = options.since.from(OffsetDateTime::now_utc());
+    let since = options.since.at(OffsetDateTime::now_utc());
     let mut changes = Changes::default();
     let mut unread = flows::each(&directory, since, |flow| changes.judge(&policy, flow))
         .map_err(unreadable(&directory))?;

@@ -5,10 +5,10 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use serde::Deserialize;
 use time::{Duration, OffsetDateTime};
 
 use crate::audit::read::{self, ReadError};
+use crate::audit::view::{REFUSE, Sort, View};
 use crate::config::MacAddr;
 use crate::name::ServerName;
 use crate::reason::{Reason, Stage};
@@ -78,120 +78,66 @@ pub(super) fn each(
     let mut unread = Unread::default();
     let mut lines = read::lines(directory)?;
     while let Some(line) = lines.next_line()? {
-        match serde_json::from_slice::<Stored>(line.bytes) {
-            Ok(stored) => {
-                if let Some(flow) = stored.flow().filter(|flow| flow.at >= since) {
+        match View::parse(line.bytes) {
+            Ok(view) => {
+                if let Some(flow) = flow(&view).filter(|flow| flow.at >= since) {
                     take(flow);
                 }
             }
-            // Other records of the log have their own shape; only what is no JSON is damage.
-            Err(error) if error.is_data() => {}
             Err(_) => unread.lines += 1,
         }
     }
     Ok(unread)
 }
 
-/// What is read of a record.
-#[derive(Debug, Deserialize)]
-struct Stored {
-    class_uid: u16,
-    activity_id: u8,
-    time: i64,
-    status_code: String,
-    src_endpoint: Source,
-    dst_endpoint: Option<Destination>,
-    firewall_rule: Option<Rule>,
-    unmapped: Unmapped,
-}
-
-#[derive(Debug, Deserialize)]
-struct Source {
-    name: Option<String>,
-    ip: Option<IpAddr>,
-    mac: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Destination {
-    hostname: Option<String>,
-    port: u16,
-}
-
-#[derive(Debug, Deserialize)]
-struct Rule {
-    name: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Unmapped {
-    egress: Egress,
-}
-
-#[derive(Debug, Deserialize)]
-struct Egress {
-    would_refuse: Option<String>,
-}
-
-impl Stored {
-    /// `None` for what is not the beginning of a flow, and for counts of several flows.
-    fn flow(self) -> Option<Flow> {
-        if self.class_uid != NETWORK_ACTIVITY {
-            return None;
-        }
-        let (verdict, behind) = self.verdict()?;
-        let destination = self.dst_endpoint?;
-        let device = Device {
-            name: self.src_endpoint.name,
-            mac: self.src_endpoint.mac.and_then(|mac| mac.parse().ok()),
-            address: self.src_endpoint.ip?,
-        };
-        Some(Flow {
-            at: OffsetDateTime::UNIX_EPOCH.checked_add(Duration::milliseconds(self.time))?,
-            device,
-            name: destination.hostname.and_then(|name| name.parse().ok()),
-            port: destination.port,
-            verdict,
-            behind,
-        })
+/// `None` for what is not the beginning of a flow, and for counts of several flows.
+fn flow(view: &View<'_>) -> Option<Flow> {
+    if !view.begins() || view.sort() != Sort::Flow {
+        return None;
     }
+    let (verdict, behind) = verdict(view)?;
+    let source = &view.src_endpoint;
+    let device = Device {
+        name: source.name.as_deref().map(str::to_owned),
+        mac: source.mac.as_deref().and_then(|mac| mac.parse().ok()),
+        address: source.ip?,
+    };
+    let at = Duration::milliseconds(i64::try_from(view.time).ok()?);
+    Some(Flow {
+        at: OffsetDateTime::UNIX_EPOCH.checked_add(at)?,
+        device,
+        name: view.name().and_then(|name| name.parse().ok()),
+        port: view.dst_endpoint.port?,
+        verdict,
+        behind,
+    })
+}
 
-    fn verdict(&self) -> Option<(Recorded, Option<Reason>)> {
-        match self.activity_id {
-            OPEN => {
-                let would = self.status_code.strip_prefix(WOULD_REFUSE).and_then(Reason::from_code);
-                Some((would.map_or(Recorded::Allowed, Recorded::Learnt), None))
-            }
-            REFUSE => {
-                let reason = Reason::from_code(&self.status_code)?;
-                let would = self.unmapped.egress.would_refuse.as_deref();
-                Some(match (would.and_then(Reason::from_code), &self.firewall_rule) {
-                    _ if reason.stage() == Stage::Policy => (self.denied(reason), None),
-                    (Some(would), _) => (Recorded::Learnt(would), Some(reason)),
-                    (None, Some(_)) => (Recorded::Allowed, Some(reason)),
-                    (None, None) => (Recorded::NotJudged(reason), None),
-                })
-            }
-            _ => None,
-        }
+fn verdict(view: &View<'_>) -> Option<(Recorded, Option<Reason>)> {
+    if view.activity_id != REFUSE {
+        let would = view.status_code.strip_prefix(WOULD_REFUSE).and_then(Reason::from_code);
+        return Some((would.map_or(Recorded::Allowed, Recorded::Learnt), None));
     }
+    let reason = Reason::from_code(&view.status_code)?;
+    let would = view.unmapped.egress.would_refuse.as_deref();
+    Some(match (would.and_then(Reason::from_code), view.rule()) {
+        _ if reason.stage() == Stage::Policy => (denied(view, reason), None),
+        (Some(would), _) => (Recorded::Learnt(would), Some(reason)),
+        (None, Some(_)) => (Recorded::Allowed, Some(reason)),
+        (None, None) => (Recorded::NotJudged(reason), None),
+    })
+}
 
-    fn denied(&self, reason: Reason) -> Recorded {
-        let rule = self.firewall_rule.as_ref().map_or("", |rule| &rule.name);
-        match (reason, &self.src_endpoint.name) {
-            (Reason::DeviceNotAllowed, None) if rule.starts_with("device ") => {
-                Recorded::Contradiction(rule.to_owned())
-            }
-            _ => Recorded::Denied(reason),
+fn denied(view: &View<'_>, reason: Reason) -> Recorded {
+    let rule = view.rule().unwrap_or_default();
+    match (reason, &view.src_endpoint.name) {
+        (Reason::DeviceNotAllowed, None) if rule.starts_with("device ") => {
+            Recorded::Contradiction(rule.to_owned())
         }
+        _ => Recorded::Denied(reason),
     }
 }
 
-/// OCSF `class_uid`.
-const NETWORK_ACTIVITY: u16 = 4001;
-/// OCSF Network Activity `activity_id`.
-const OPEN: u8 = 1;
-const REFUSE: u8 = 5;
 /// Before the reason in the `status_code` of an Open in learn mode.
 const WOULD_REFUSE: &str = "would_refuse_";
 
@@ -202,15 +148,17 @@ mod tests {
     #[test]
     fn damage_is_counted_and_other_records_are_passed_over() {
         let directory = tempfile::tempdir().expect("a directory");
-        let dns = r#"{"class_uid":4003,"activity_id":1,"time":1,"status_code":"open"}"#;
-        let count = r#"{"class_uid":4001,"activity_id":5,"time":1,"status_code":"audit_unavailable",
+        let dns = r#"{"metadata":{"sequence":1,"logged_time":1},
+            "class_uid":4003,"activity_id":1,"time":1,"status_code":"open"}"#;
+        let count = r#"{"metadata":{"sequence":2,"logged_time":1},"class_uid":4001,"activity_id":5,"time":1,"status_code":"audit_unavailable",
             "src_endpoint":{"name":"several devices"},"unmapped":{"egress":{}}}"#;
-        let flow = r#"{"class_uid":4001,"activity_id":5,"time":1,"status_code":"limit_flows",
+        let flow = r#"{"metadata":{"sequence":4,"logged_time":1},"class_uid":4001,"activity_id":5,"time":1,"status_code":"limit_flows",
             "src_endpoint":{"ip":"10.10.3.7"},"dst_endpoint":{"port":443},
             "unmapped":{"egress":{}}}"#;
         let one_line = |text: &str| text.replace('\n', "");
         let text =
-            [dns, &one_line(count), "not a record", &one_line(flow), "{\"torn", ""].join("\n");
+            [&*one_line(dns), &one_line(count), "not a record", &one_line(flow), "{\"torn", ""]
+                .join("\n");
         let segment = directory.path().join("flow-00000000000000000001.ndjson");
         std::fs::write(segment, text).expect("a segment");
         let mut flows = Vec::new();

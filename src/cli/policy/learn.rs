@@ -9,9 +9,9 @@ use time::OffsetDateTime;
 use super::endpoints::Places;
 use super::propose::{self, Entry, line};
 use super::seen::Seen;
-use super::since::Since;
 use super::{Records, flows, moment, note_unread, unreadable};
 use crate::cli::print;
+use crate::cli::when::When;
 use crate::config::Site;
 
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub(super) struct Options {
     records: Records,
     /// From when on: 15m, 2h, 30d, an RFC 3339 date-time, or today (UTC)
     #[arg(long, value_name = "WHEN", default_value = "7d")]
-    since: Since,
+    since: When,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -33,7 +33,7 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<(), ExitCode> {
     let site = options.records.site()?;
     let directory = options.records.directory(site.as_ref())?;
-    let since = options.since.from(OffsetDateTime::now_utc());
+    let since = options.since.at(OffsetDateTime::now_utc());
     let mut seen = Seen::default();
     let mut unread =
         flows::each(&directory, since, |flow| seen.add(flow)).map_err(unreadable(&directory))?;

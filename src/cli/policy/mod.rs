@@ -8,7 +8,6 @@ mod flows;
 mod learn;
 mod propose;
 mod seen;
-mod since;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

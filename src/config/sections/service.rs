@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use crate::config::diagnostics::{Problem, Report};
 use crate::config::reader::{At, Table};
 use crate::config::values;
-use crate::config::{Admin, AuditConfig, Dns, ForeignDns, Intercept, Limits, OnFull};
+use crate::config::{
+    Admin, AuditConfig, Dns, Engine, ForeignDns, Intercept, Limits, OnFull, Retention,
+};
 
 /// `dns.listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +21,13 @@ pub(in crate::config) enum ListenWord {
 pub(in crate::config) struct Draft {
     pub(super) port: u16,
     data_threads: Option<usize>,
+    relay: Engine,
     limits: Limits,
     pub(in crate::config) listen: Option<At<ListenWord>>,
     foreign: Option<At<ForeignDns>>,
     directory: PathBuf,
     keys: Option<PathBuf>,
-    pub(in crate::config) on_full: Option<At<OnFull>>,
+    retention: Retention,
     admin: Admin,
 }
 
@@ -42,12 +45,13 @@ impl Draft {
         let mut draft = Self {
             port: DEFAULT_PORT,
             data_threads: None,
+            relay: Engine::default(),
             limits: Limits::default(),
             listen: None,
             foreign: None,
             directory: PathBuf::from(DEFAULT_DIRECTORY),
             keys: None,
-            on_full: None,
+            retention: Retention::default(),
             admin: Admin {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT)),
                 socket: PathBuf::from(DEFAULT_SOCKET),
@@ -68,12 +72,15 @@ impl Draft {
             ListenWord::Off => Dns::Off,
         };
         let keys = self.keys.unwrap_or_else(|| self.directory.with_file_name(DEFAULT_KEYS));
-        let on_full = self.on_full.map_or(OnFull::Refuse, |on_full| on_full.value);
         Some(Service {
-            intercept: Intercept { port: self.port, data_threads: self.data_threads },
+            intercept: Intercept {
+                port: self.port,
+                data_threads: self.data_threads,
+                relay: self.relay,
+            },
             limits: self.limits,
             dns,
-            audit: AuditConfig { directory: self.directory, keys, on_full },
+            audit: AuditConfig { directory: self.directory, keys, retention: self.retention },
             admin: self.admin,
         })
     }
@@ -85,6 +92,10 @@ impl Draft {
         let threads =
             table.optional("data-threads").and_then(|value| value.integer(1, MOST_THREADS));
         self.data_threads = threads.map(|threads| usize::from(threads.value));
+        let engines =
+            [("adaptive", Engine::Adaptive), ("copy", Engine::Copy), ("splice", Engine::Splice)];
+        let relay = table.optional("relay").and_then(|value| value.choice(&engines));
+        self.relay = relay.map_or(Engine::default(), |relay| relay.value);
         table.finish();
     }
 
@@ -134,7 +145,15 @@ impl Draft {
         let keys = table.optional("keys").and_then(|value| value.parse(values::path));
         self.keys = keys.map(|keys| keys.value);
         let choices = [("refuse", OnFull::Refuse), ("overwrite", OnFull::Overwrite)];
-        self.on_full = table.optional("on-full").and_then(|value| value.choice(&choices));
+        let retention = &mut self.retention;
+        if let Some(on_full) = table.optional("on-full").and_then(|value| value.choice(&choices)) {
+            retention.on_full = on_full.value;
+        }
+        if let Some(quota) = table.optional("quota").and_then(|value| value.parse(values::quota)) {
+            retention.quota = quota.value;
+        }
+        let retain = table.optional("retain").and_then(|value| value.parse(values::retain));
+        retention.retain = retain.map(|retain| retain.value);
         table.finish();
     }
 

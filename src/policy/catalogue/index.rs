@@ -4,7 +4,7 @@
 //! a whole, in the catalogue's order, so it decides no more than how long that takes. A walk goes as
 //! deep as the longest form, not as the name, and allocates nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::partition::Domain;
@@ -69,7 +69,7 @@ impl Index {
 /// Where the labels so far lead.
 #[derive(Debug, Default)]
 struct Node {
-    literals: HashMap<&'static str, Self>,
+    literals: BTreeMap<&'static str, Self>,
     blanks: Vec<(Blank, Self)>,
     /// Forms that end here, in the catalogue's order.
     ends: Vec<Entry>,

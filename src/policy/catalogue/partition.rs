@@ -22,7 +22,7 @@ impl Partition {
     /// partition that the catalogue knows.
     pub(crate) fn of_region(region: &str) -> Option<Self> {
         // Air-gapped partitions have domains of their own and no PrivateLink facts to go by.
-        if !is_region(region) || region.split('-').skip(1).any(|word| word.starts_with("iso")) {
+        if !is_region(region) || region.contains("-iso") {
             return None;
         }
         Some(match region {

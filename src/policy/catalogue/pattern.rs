@@ -114,10 +114,7 @@ fn match_labels<'n>(
 
 /// The last label, and what stands before it.
 pub(super) fn split_last(text: &str) -> (Option<&str>, &str) {
-    // Quicker than a search for a character in texts this short.
-    let dot = text.bytes().rposition(|byte| byte == b'.');
-    let parts = dot.and_then(|dot| Some((text.get(..dot)?, text.get(dot + 1..)?)));
-    parts.map_or((None, text), |(rest, last)| (Some(rest), last))
+    text.rsplit_once('.').map_or((None, text), |(rest, last)| (Some(rest), last))
 }
 
 /// Compares one label with one label of a form: literals around placeholders.
@@ -127,10 +124,7 @@ fn match_label<'n>(pattern: &str, label: &'n str, mut matched: Matched<'n>) -> O
     };
     let label = label.strip_prefix(before)?;
     let (placeholder, behind) = behind.split_once('}')?;
-    let Some((literal, _)) = behind.split_once('{') else {
-        fill(placeholder, label.strip_suffix(behind)?, &mut matched)?;
-        return Some(matched);
-    };
+    let literal = behind.split_once('{').map_or(behind, |(literal, _)| literal);
     // A placeholder takes as much as it can: `{id}-{account}` splits at the last hyphen.
     let end = if literal.is_empty() { label.len() } else { label.rfind(literal)? };
     let (value, rest) = label.split_at_checked(end)?;

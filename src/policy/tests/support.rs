@@ -33,13 +33,13 @@ pub(super) fn bare() -> Site {
         policy: PolicyConfig { mode: PolicyMode::Enforce, default: Vec::new() },
         device_entries: Vec::new(),
         expectations: Vec::new(),
-        intercept: Intercept { port: 15_443, data_threads: None },
+        intercept: Intercept { port: 15_443, data_threads: None, relay: Default::default() },
         limits: Limits::default(),
         dns: Dns::Off,
         audit: AuditConfig {
             directory: "/nowhere".into(),
             keys: "/nowhere/keys".into(),
-            on_full: OnFull::Refuse,
+            retention: Retention::default(),
         },
         admin: Admin {
             listen: (Ipv4Addr::LOCALHOST, 9443).into(),

@@ -1,21 +1,21 @@
-//! `--since`: a time that is said as an age, as a moment, or as `today`.
+//! `--since`, `--until`: a time that is said as an age, as a moment, or as `today`.
 
 use std::str::FromStr;
 
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime, Time};
 
-/// From when on.
+/// A time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Since {
+pub(super) enum When {
     Ago(Duration),
     At(OffsetDateTime),
     /// Midnight, UTC, as records have it.
     Today,
 }
 
-impl Since {
-    pub(super) fn from(self, now: OffsetDateTime) -> OffsetDateTime {
+impl When {
+    pub(super) fn at(self, now: OffsetDateTime) -> OffsetDateTime {
         match self {
             Self::Ago(age) => now.checked_sub(age).unwrap_or(OffsetDateTime::UNIX_EPOCH),
             Self::At(moment) => moment,
@@ -24,7 +24,7 @@ impl Since {
     }
 }
 
-impl FromStr for Since {
+impl FromStr for When {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -68,11 +68,11 @@ mod tests {
             ("2030-01-30T19:00:00+01:00", datetime!(2030-01-30 18:00:00 UTC)),
             ("9000000000000000s", OffsetDateTime::UNIX_EPOCH),
         ] {
-            assert_eq!(text.parse::<Since>().map(|since| since.from(now)), Ok(expected), "{text}");
+            assert_eq!(text.parse::<When>().map(|when| when.at(now)), Ok(expected), "{text}");
         }
         for text in ["", "d", "5", "-5m", "+5m", "1.5h", "5y", "5é", "yesterday", "2030-01-31"] {
-            assert_eq!(text.parse::<Since>(), Err(EXPECTED), "{text}");
+            assert_eq!(text.parse::<When>(), Err(EXPECTED), "{text}");
         }
-        assert_eq!("99999999999999999d".parse::<Since>(), Err(EXPECTED));
+        assert_eq!("99999999999999999d".parse::<When>(), Err(EXPECTED));
     }
 }

@@ -85,8 +85,10 @@ fn each_kind_is_recorded_with_device_destination_and_count() {
         assert!(attempt(&lab, 0, Way::Echo(v4)).is_err());
 
         // A reload makes new rules and keeps what the old ones have counted.
-        daemon.reload(&lab.daemon_config().replace("[8443]", "[8443, 9443]")).unwrap();
-        until_status(&daemon, "the reload", |status| status["policy"]["reload_error"].is_null());
+        daemon.reload(&lab.daemon_config().replace("[443, 8443]", "[443, 8443, 9443]")).unwrap();
+        until("the new rules", || {
+            nft(&lab, "list set inet sluicegate ports").contains("9443").then_some(())
+        });
         let records = recorded(&lab, &daemon);
         assert_all_recorded(&lab, &records);
 

@@ -212,14 +212,14 @@ impl Shared {
         }
     }
 
-    /// Whether nothing can be recorded now.
-    pub(super) fn is_failing(&self) -> bool {
+    /// Whether there is no room now for anything but what has a slot.
+    pub(super) fn is_refusing(&self) -> bool {
         self.refusing.load(Ordering::Acquire)
     }
 
     /// Takes a slot.
     pub(super) fn take_slot(&self) -> Result<(), AuditUnavailable> {
-        if self.refusing.load(Ordering::Acquire) {
+        if self.is_refusing() {
             return Err(self.unavailable());
         }
         let taken =

@@ -243,7 +243,7 @@ impl Audit {
     /// taken is not waited for.
     pub fn note_packets(&self, facts: &[PacketFacts]) -> Result<(), AuditUnavailable> {
         let shared = &self.handle.shared;
-        if shared.is_failing() {
+        if shared.is_refusing() {
             return Err(shared.unavailable());
         }
         for facts in facts {

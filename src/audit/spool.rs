@@ -10,12 +10,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use uuid::Uuid;
 
+use super::batch::{Batch, Seal};
 use super::chain::Head;
 use super::inbox::{Entry, Part, Patience, Shared, Unrecorded, Work};
 use super::journal::Journal;
@@ -23,7 +23,7 @@ use super::room::{Room, Wanted};
 use super::segment::SegmentName;
 use super::storage::{self, SegmentFile, Storage};
 use super::tuning::Tuning;
-use super::{clock, count, record, room};
+use super::{count, record, room};
 
 /// A segment that is being written.
 #[derive(Debug)]
@@ -475,36 +475,6 @@ impl<S: Storage> Writer<S> {
                 start reads more of it.");
         }
     }
-}
-
-/// What is in the buffer.
-struct Batch {
-    /// The head behind it.
-    head: Head,
-    /// How many entries it holds.
-    taken: usize,
-    /// Lines behind its last checkpoint, or the last durable one.
-    since: u64,
-    /// Where its last checkpoint is in the buffer.
-    checkpoint: Option<Range<usize>>,
-    /// When it was made, Unix time in ms.
-    logged: u64,
-    /// The segment is full with it.
-    full: bool,
-}
-
-impl Batch {
-    fn behind(head: &Head, since: u64) -> Self {
-        let logged = clock::unix_ms();
-        Self { head: head.clone(), taken: 0, since, checkpoint: None, logged, full: false }
-    }
-}
-
-/// Whether a line is signed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Seal {
-    Plain,
-    Signed,
 }
 
 /// Closes the queue also when the writer panics, so that nobody waits for a writer that is gone.

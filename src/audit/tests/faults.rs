@@ -234,7 +234,7 @@ fn an_end_that_no_open_follows_is_written_before_long() {
         while audit.status().seq < 2 + 2 * flows {
             std::thread::sleep(Duration::from_millis(1));
         }
-        flow(&audit).refuse(crate::reason::Reason::NameNotAllowed, None, None, None);
+        flow(&audit).refuse(Reason::NameNotAllowed, None, None, None);
         std::thread::sleep(quick().linger * 2);
     }
     audit.close();

@@ -90,10 +90,10 @@ pub fn main() -> ExitCode {
 
 /// Says what is wrong with the arguments, or shows the help that was asked for.
 fn usage(error: &clap::Error) -> ExitCode {
-    // There 2 says something of the log.
+    // Where a log is proven, 2 says something of the log.
     let mut words = std::env::args_os().skip(1);
     let audit = words.next().is_some_and(|word| word == "audit")
-        && words.next().is_some_and(|word| word == "verify" || word == "key");
+        && words.next().is_none_or(|word| !["top", "stats", "export"].iter().any(|of| word == *of));
     if !audit || !error.use_stderr() {
         error.exit();
     }

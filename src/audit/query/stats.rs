@@ -4,13 +4,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::plan::Plan;
-use super::{Query, Sense, Term};
-use crate::audit::chain::{Hex, hash};
+use crate::audit::chain::{Hex, Stored, hash};
 use crate::audit::clock;
 use crate::audit::read::ReadError;
 use crate::audit::segment::{Scan, SegmentName, segments};
-use crate::audit::view::{Sort, View};
+use crate::audit::view::View;
 
 /// How large a log is, how fast it grows, and where it ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,13 +52,17 @@ impl Stats {
         let bytes = sizes.map(|file| file.len()).sum();
         let oldest = found(segments.iter().map(first))?;
         let newest = found(segments.iter().rev().map(last))?;
+        let last_hour = match &newest {
+            Some(newest) => last_hour(&segments, newest)?,
+            None => 0,
+        };
         let checkpoint = std::fs::read(directory.join("checkpoint")).unwrap_or_default();
         let held = |(oldest, newest): (&Place, &Place)| newest.seq.saturating_sub(oldest.seq) + 1;
         Ok(Self {
             segments: segments.len(),
             bytes,
             records: oldest.as_ref().zip(newest.as_ref()).map_or(0, held),
-            last_hour: last_hour(directory)?,
+            last_hour,
             oldest,
             newest,
             checkpoint: Place::of(checkpoint.trim_ascii_end()),
@@ -101,10 +103,28 @@ fn last(segment: &SegmentName) -> Result<Option<Place>, ReadError> {
     Ok(Place::of(&last))
 }
 
-fn last_hour(directory: &Path) -> Result<u64, ReadError> {
-    let all = [Sort::Flow, Sort::Dns, Sort::Packet, Sort::System];
-    let query = Query::new(all.map(|sort| (Sense::Is, Term::Sort(sort))))
-        .since(Some(clock::unix_ms().saturating_sub(3_600_000)));
-    let plan = Plan::new(directory, &query)?;
-    plan.fold(&query, || (), |(), _| {}).map(|(_, tally)| tally.records)
+/// Counts by sequence numbers: only the segment in which the hour begins is read.
+fn last_hour(segments: &[SegmentName], newest: &Place) -> Result<u64, ReadError> {
+    let since = clock::unix_ms().saturating_sub(HOUR_MS);
+    let mut begins = newest.seq.saturating_add(1);
+    for segment in segments.iter().rev() {
+        let failed = |source| ReadError { path: Some(segment.path.clone()), source };
+        let mut scan = Scan::open(&segment.path, 0).map_err(failed)?;
+        let mut line = Vec::new();
+        let mut is_first = true;
+        while scan.next(&mut line).map_err(failed)?.is_some_and(|raw| raw.ended) {
+            let Some(stored) = Stored::parse(&line) else { continue };
+            if stored.metadata.logged_time >= since {
+                begins = begins.min(stored.chain().seq);
+                break;
+            }
+            is_first = false;
+        }
+        if !is_first {
+            break;
+        }
+    }
+    Ok(newest.seq.saturating_add(1).saturating_sub(begins))
 }
+
+const HOUR_MS: u64 = 3_600_000;

@@ -298,6 +298,7 @@ impl FlowRecord {
         let now = clock::unix_ms().max(self.started);
         let flags = self.flag_history(event);
         let community = community_id(self.device.into(), self.dialled.into());
+        let rule = self.told.rule.as_ref();
         record::body(&Record {
             metadata: record::Metadata::new(&shared.site, profiles, Some(self.uid)),
             class: event.kind.into(),
@@ -308,8 +309,8 @@ impl FlowRecord {
             count: None,
             status_code: event.code,
             status_detail: event.reason.map(Reason::sentence),
-            policy: self.told.rule.as_ref().map(|rule| policy(&shared.site, rule)),
-            firewall_rule: self.told.rule.as_ref().map(firewall_rule),
+            policy: rule.map(|rule| record::Policy::applied(&shared.site, &rule.policy)),
+            firewall_rule: rule.map(|rule| record::FirewallRule::new(&rule.rule, "tls.sni")),
             src_endpoint: self.source(),
             dst_endpoint: Some(self.destination()),
             connection_info: Some(record::ConnectionInfo {
@@ -440,21 +441,6 @@ impl fmt::Debug for FlowRecord {
     }
 }
 
-fn policy<'a>(site: &'a str, rule: &'a RuleFacts) -> record::Policy<'a> {
-    let version = rule.policy.get(..SHORT_HASH).unwrap_or(&rule.policy);
-    let uid = record::Text(record::Prefixed(&rule.policy));
-    record::Policy { uid, name: site, version, is_applied: true }
-}
-
-fn firewall_rule(rule: &RuleFacts) -> record::FirewallRule<'_> {
-    let kind = match &*rule.rule {
-        "learn" => "learn",
-        rule if rule.starts_with("device ") => "device",
-        _ => "default",
-    };
-    record::FirewallRule { uid: &rule.rule, name: &rule.rule, kind, match_location: "tls.sni" }
-}
-
 fn traffic(facts: TrafficFacts) -> record::Traffic {
     let bytes = facts.up.saturating_add(facts.down);
     record::Traffic { bytes, bytes_out: facts.up, bytes_in: facts.down }
@@ -469,5 +455,3 @@ fn micros(duration: Duration) -> u64 {
 }
 
 const MAX_FIRST_BYTES: usize = 16;
-/// How much of the policy's hash names its version to people.
-const SHORT_HASH: usize = 12;

@@ -9,6 +9,7 @@
 )]
 
 mod crash;
+mod dns;
 mod full;
 mod projection;
 #[path = "../support/proof.rs"]

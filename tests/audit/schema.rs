@@ -7,6 +7,10 @@ use serde_json::Value;
 /// What is wrong with a record, one sentence each; empty when it fits the project's schema.
 pub(crate) fn problems(record: &Value) -> Vec<String> {
     let schema = match (record["class_uid"].as_u64(), record["metadata"]["version"].as_str()) {
+        (Some(4003), Some("1.3.0")) => {
+            include_str!("../schema/dns_activity_1_3.schema.json")
+        }
+        (Some(4003), _) => include_str!("../schema/dns_activity.schema.json"),
         (_, Some("1.3.0")) => include_str!("../schema/network_activity_1_3.schema.json"),
         (Some(6002), _) => include_str!("../schema/application_lifecycle.schema.json"),
         _ => include_str!("../schema/network_activity.schema.json"),

@@ -10,6 +10,7 @@
 
 mod crash;
 mod full;
+mod long;
 mod projection;
 #[path = "../support/proof.rs"]
 mod proof;

@@ -8,14 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::chain::Head;
+use super::chain::{Head, Hex, Prefixed};
 use super::clock;
 use super::inbox::Shared;
 use super::keys::{Keyring, NextKey};
+use super::record::Text;
 use super::recover::Recovered;
 use super::sign::SigningKey;
 use super::storage;
-use super::system::{self, Clock, Happened, Sha256};
+use super::system::{self, Clock, Happened};
 
 /// The writer's own records.
 #[derive(Debug)]
@@ -104,12 +105,12 @@ impl Journal {
     pub(super) fn checkpoint(&self, head: &Head, records: u64) -> Vec<u8> {
         self.body(&Happened::Checkpoint {
             seq: head.seq,
-            head: super::record::Text(Sha256(&head.hash)),
+            head: Text(Prefixed(Hex(&head.hash))),
             records,
             interval_s: self.interval.as_secs(),
             boot_id: &self.boot_id,
             key_epoch: self.keys.epoch(),
-            clock: Clock::now(),
+            clock: Clock { synchronised: self.shared.look_at_clock().then_some(true) },
         })
     }
 

@@ -29,6 +29,8 @@ impl Kind {
 pub(super) const OPENED: Kind = row((1, "Open"), SUCCESS, ALLOWED, PASSED, INFORMATIONAL);
 /// Allowed in learn mode only, before the connect.
 pub(super) const LEARNT: Kind = row((1, "Open"), SUCCESS, OBSERVED, (15, "Detected"), LOW);
+/// Long open: what it moved since the last record of it.
+pub(super) const INTERVAL: Kind = row((6, "Traffic"), SUCCESS, ALLOWED, PASSED, INFORMATIONAL);
 /// An orderly end.
 pub(super) const CLOSED: Kind = row((2, "Close"), SUCCESS, ALLOWED, PASSED, INFORMATIONAL);
 /// Reset on the way.
@@ -107,8 +109,23 @@ pub(super) const MAX_SAMPLES: usize = 16;
 pub(super) const CODE_OPEN: &str = "open";
 /// Before the reason in the `status_code` of an Open in learn mode.
 pub(super) const CODE_WOULD_REFUSE: &str = "would_refuse_";
+/// `status_code` of what a long flow moved.
+pub(super) const CODE_INTERVAL: &str = "interval";
 /// `status_code` of an end that was found after a crash.
 pub(super) const CODE_CRASH: &str = "unknown_crash";
+
+/// `conn_state` (Zeek): both ends closed.
+pub(super) const STATE_CLOSED: &str = "SF";
+/// Connected, and ended by neither end.
+pub(super) const STATE_CONNECTED: &str = "S1";
+/// Tried, and never connected.
+pub(super) const STATE_TRIED: &str = "S0";
+/// Nobody knows.
+pub(super) const STATE_OTHER: &str = "OTH";
+/// `unmapped.egress.clock`: the wall clock follows a time server, as far as the system says.
+pub(super) const CLOCK_NTP: &str = "ntp";
+/// The system does not say.
+pub(super) const CLOCK_UNKNOWN: &str = "unknown";
 
 /// `connection_info.protocol_ver_id` of an address.
 pub(super) fn ip_version(address: std::net::IpAddr) -> u8 {

@@ -69,6 +69,7 @@ pub(super) fn body(shared: &Shared, facts: &PacketFacts) -> Vec<u8> {
         status_detail: Some(reason.sentence()),
         policy: None,
         firewall_rule: None,
+        app_protocol_name: None,
         src_endpoint: source(facts.device.as_ref()),
         dst_endpoint: match facts.to {
             PacketDestination::One(ip, port) => Some(record::DstEndpoint {
@@ -83,6 +84,7 @@ pub(super) fn body(shared: &Shared, facts: &PacketFacts) -> Vec<u8> {
         connection_info: facts.protocol.map(|protocol| connection(facts, protocol)),
         proxy_endpoint: None,
         traffic: None,
+        cumulative_traffic: None,
         tls: None,
         ja4_fingerprint_list: None,
         device: record::Device::new(&shared.site, &shared.region),
@@ -94,6 +96,7 @@ pub(super) fn body(shared: &Shared, facts: &PacketFacts) -> Vec<u8> {
                 remedy: Some(reason.remedy()),
                 identity: facts.device.as_ref().map(|device| device.identity),
                 destinations: Some(&*samples).filter(|samples| !samples.is_empty()),
+                clock: shared.clock(),
                 mono_ns: clock::mono_ns(),
                 ..record::Egress::default()
             },

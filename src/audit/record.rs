@@ -12,10 +12,10 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::NoteFacts;
-use super::chain::{Hex, Link};
+use super::chain::{Hex, Link, Prefixed};
 use super::kind::{self, Kind};
 use super::sign::{Context, SigningKey};
+use super::{NoteFacts, TrafficFacts};
 use crate::config::MacAddr;
 
 /// One record.
@@ -40,6 +40,8 @@ pub(super) struct Record<'a> {
     pub(super) policy: Option<Policy<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) firewall_rule: Option<FirewallRule<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) app_protocol_name: Option<&'static str>,
     pub(super) src_endpoint: SrcEndpoint<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) dst_endpoint: Option<DstEndpoint<'a>>,
@@ -49,6 +51,8 @@ pub(super) struct Record<'a> {
     pub(super) proxy_endpoint: Option<ProxyEndpoint<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) traffic: Option<Traffic>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cumulative_traffic: Option<Traffic>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Tls<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,7 +172,7 @@ impl Class {
 
 #[derive(Serialize)]
 pub(super) struct Policy<'a> {
-    pub(super) uid: Text<Prefixed<'a>>,
+    pub(super) uid: Text<Prefixed<&'a str>>,
     pub(super) name: &'a str,
     pub(super) version: &'a str,
     pub(super) is_applied: bool,
@@ -276,9 +280,16 @@ pub(super) struct ConnectionInfo<'a> {
 
 #[derive(Serialize)]
 pub(super) struct Traffic {
-    pub(super) bytes: u64,
-    pub(super) bytes_out: u64,
-    pub(super) bytes_in: u64,
+    bytes: u64,
+    bytes_out: u64,
+    bytes_in: u64,
+}
+
+impl From<TrafficFacts> for Traffic {
+    fn from(facts: TrafficFacts) -> Self {
+        let bytes = facts.up.saturating_add(facts.down);
+        Self { bytes, bytes_out: facts.up, bytes_in: facts.down }
+    }
 }
 
 #[derive(Serialize)]
@@ -387,6 +398,7 @@ pub(super) struct Egress<'a> {
     pub(super) conn_state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) spliced: Option<u64>,
+    pub(super) clock: &'static str,
     pub(super) mono_ns: u64,
 }
 
@@ -426,15 +438,6 @@ impl<T: Display> Serialize for Text<T> {
     }
 }
 
-/// A SHA-256 in hex, with the name of the hash before it.
-pub(super) struct Prefixed<'a>(pub(super) &'a str);
-
-impl Display for Prefixed<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "sha256:{}", self.0)
-    }
-}
-
 /// Serialises a record but for what [`append_line`] adds.
 pub(super) fn body(record: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(TYPICAL_BODY);
@@ -463,7 +466,7 @@ pub(super) fn append_line(
     out.extend_from_slice(inner);
     out.extend_from_slice(b"},\"chain\":{\"id\":");
     let _ = serde_json::to_writer(&mut *out, chain);
-    let _ = write!(out, ",\"seq\":{seq},\"prev\":\"sha256:{}\"", Hex(&link.prev));
+    let _ = write!(out, ",\"seq\":{seq},\"prev\":\"{}\"", Prefixed(Hex(&link.prev)));
     match key {
         Some(key) => key.seal(Context::Line, out, start),
         None => out.extend_from_slice(TAIL),

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::chain::{Head, Hex};
+use super::chain::{Head, Hex, Prefixed};
 use super::clock;
 use super::keys::NextKey;
 use super::kind;
@@ -32,7 +32,7 @@ pub(super) enum Happened<'a> {
     Checkpoint {
         /// The line before this one.
         seq: u64,
-        head: Text<Sha256<'a>>,
+        head: Text<Prefixed<Hex<'a>>>,
         /// Lines since the last checkpoint.
         records: u64,
         interval_s: u64,
@@ -102,23 +102,6 @@ pub(super) struct Clock {
     /// The system says that it follows a time server; absent where it does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) synchronised: Option<bool>,
-}
-
-impl Clock {
-    /// Asks the system: systemd-timesyncd(8) keeps a file once it follows a server.
-    pub(super) fn now() -> Self {
-        let synchronised = std::path::Path::new(TIMESYNC).exists().then_some(true);
-        Self { synchronised }
-    }
-}
-
-/// A SHA-256 as records spell it.
-pub(super) struct Sha256<'a>(pub(super) &'a [u8; 32]);
-
-impl std::fmt::Display for Sha256<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "sha256:{}", Hex(self.0))
-    }
 }
 
 impl<'a> Happened<'a> {
@@ -201,7 +184,6 @@ struct Facts<'a> {
     facts: &'a Happened<'a>,
 }
 
-const TIMESYNC: &str = "/run/systemd/timesync/synchronized";
 const INFORMATIONAL: u8 = 1;
 const LOW: u8 = 2;
 const HIGH: u8 = 4;

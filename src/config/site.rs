@@ -334,6 +334,8 @@ pub struct AuditConfig {
     pub keys: PathBuf,
     /// How much is kept.
     pub retention: Retention,
+    /// `report-every`: how often a flow that lives long says what it moved (default 15 minutes).
+    pub report_every: Duration,
 }
 
 /// How much of the audit log is kept.

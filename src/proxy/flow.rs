@@ -187,6 +187,7 @@ async fn read_hello(
 ) -> Result<Heard, Stop> {
     let deadline = Instant::now() + HELLO_DEADLINE;
     let mut reader = HelloReader::new();
+    let mut heard = 0_usize;
     loop {
         let stopped = match tokio::time::timeout_at(deadline, device.readable()).await {
             Err(_) => Some(Stopped::Deadline),
@@ -201,7 +202,11 @@ async fn read_hello(
             let mut scratch = shared.scratch.borrow_mut();
             match device.try_read(&mut scratch) {
                 Ok(0) => None,
-                Ok(count) => scratch.get(..count).map(|bytes| reader.push(bytes)),
+                Ok(count) => {
+                    heard = heard.saturating_add(count);
+                    record.set_heard(heard);
+                    scratch.get(..count).map(|bytes| reader.push(bytes))
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(_) => None,
             }

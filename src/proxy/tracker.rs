@@ -40,6 +40,8 @@ pub(super) enum Order {
     Cut(Cut),
     /// To see whether its device is still there.
     Look(Look),
+    /// To record what it has moved.
+    Report,
 }
 
 /// How suspicious a look is.
@@ -106,6 +108,7 @@ pub(super) struct Tracked {
     origin: Cell<Origin>,
     cut: Cell<Option<Cut>>,
     look: Cell<Option<Look>>,
+    report: Cell<bool>,
     /// Nobody has to look at it before, in seconds since the tracker began.
     quiet_until: Cell<u32>,
     waker: RefCell<Option<Waker>>,
@@ -146,6 +149,7 @@ impl Tracker {
             origin: Cell::new(Origin::UNKNOWN),
             cut: Cell::new(None),
             look: Cell::new(None),
+            report: Cell::new(false),
             quiet_until: Cell::new(0),
             waker: RefCell::new(None),
             asking: Cell::new(None),
@@ -184,6 +188,17 @@ impl Tracker {
             flow.quiet_until.set(u32::try_from(until).unwrap_or(u32::MAX));
             flow.look(Look::First);
             look_again(flow);
+        }
+    }
+
+    /// Has one of `parts` parts of the connected flows record what they have moved. Each flow keeps its
+    /// part as long as it lives.
+    pub(super) fn report(&self, part: u32, parts: u32) {
+        let flows = self.flows.borrow();
+        let places = flows.flows.iter().skip(part as usize).step_by(parts as usize);
+        for flow in places.flatten().filter(|flow| flow.is_connected()) {
+            flow.report.set(true);
+            flow.wake();
         }
     }
 
@@ -296,7 +311,7 @@ impl Registered {
             loop {
                 match self.poll_order(cx) {
                     Poll::Ready(Order::Cut(cut)) => return Poll::Ready(cut),
-                    Poll::Ready(Order::Look(_)) => {}
+                    Poll::Ready(Order::Look(_) | Order::Report) => {}
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -311,6 +326,9 @@ impl Registered {
         }
         if let Some(look) = self.tracked.look.take() {
             return Poll::Ready(Order::Look(look));
+        }
+        if self.tracked.report.take() {
+            return Poll::Ready(Order::Report);
         }
         match &mut *self.tracked.waker.borrow_mut() {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -348,10 +366,13 @@ impl Tracked {
         waker.into_iter().for_each(Waker::wake);
     }
 
+    fn is_connected(&self) -> bool {
+        self.permit.borrow().as_ref().is_some_and(|permit| permit.by.is_some())
+    }
+
     /// Whether the flow is connected, and was not asked to look a moment ago.
     fn may_look(&self, now: Duration) -> bool {
-        let connected = self.permit.borrow().as_ref().is_some_and(|permit| permit.by.is_some());
-        connected && u64::from(self.quiet_until.get()) <= now.as_secs()
+        self.is_connected() && u64::from(self.quiet_until.get()) <= now.as_secs()
     }
 
     /// `None` for a flow that was not granted anything yet.

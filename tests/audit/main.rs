@@ -11,6 +11,7 @@
 mod crash;
 mod dns;
 mod full;
+mod long;
 mod projection;
 #[path = "../support/proof.rs"]
 mod proof;

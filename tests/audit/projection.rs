@@ -16,6 +16,7 @@ fn every_flow_record_fits_the_closed_schema_of_1_3() {
     let mut flow = allowed(&audit);
     wait(flow.open()).unwrap();
     flow.set_dial(dial());
+    flow.report(TrafficFacts { up: 1, down: 1, spliced: 2 });
     flow.close(FlowEnd::PolicyWithdrawn, TrafficFacts { up: 1, down: 2, spliced: 3 });
     let mut flow = allowed(&audit);
     flow.set_learnt(LearntFacts { reason: Reason::NameNotAllowed, remedy: None });
@@ -29,7 +30,7 @@ fn every_flow_record_fits_the_closed_schema_of_1_3() {
     let stored: Vec<Value> = records(directory.path());
     let stored: Vec<&Value> = stored.iter().filter(|r| r["class_uid"] == 4001).collect();
     let projected = export(directory.path(), "flow");
-    assert_eq!((stored.len(), projected.len()), (7, 7));
+    assert_eq!((stored.len(), projected.len()), (8, 8));
     for (stored, projected) in stored.into_iter().zip(&projected) {
         assert_eq!(problems(projected), Vec::<String>::new(), "{projected}");
         assert_eq!(projected["unmapped"]["is_alert"], stored["is_alert"]);
@@ -37,6 +38,9 @@ fn every_flow_record_fits_the_closed_schema_of_1_3() {
         let info = &stored["connection_info"];
         assert_eq!(projected["unmapped"]["community_uid"], info["community_uid"]);
         assert_eq!(projected["unmapped"]["chain"], stored["unmapped"]["chain"]);
+        for name in ["app_protocol_name", "cumulative_traffic"] {
+            assert_eq!(projected["unmapped"].get(name), stored.get(name));
+        }
         let observed = stored["action_id"] == 3;
         assert_eq!(projected["action_id"] == 99, observed);
         assert_eq!(projected["unmapped"]["action"] == "Observed", observed);

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::diagnostics::{Problem, Report};
 use crate::config::reader::Table;
@@ -17,6 +18,7 @@ pub(in crate::config) struct Draft {
     directory: PathBuf,
     keys: Option<PathBuf>,
     retention: Retention,
+    report_every: Duration,
     admin: Admin,
 }
 
@@ -38,6 +40,7 @@ impl Draft {
             directory: PathBuf::from(DEFAULT_DIRECTORY),
             keys: None,
             retention: Retention::default(),
+            report_every: REPORT_EVERY,
             admin: Admin {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT)),
                 socket: PathBuf::from(DEFAULT_SOCKET),
@@ -59,7 +62,12 @@ impl Draft {
                 relay: self.relay,
             },
             limits: self.limits,
-            audit: AuditConfig { directory: self.directory, keys, retention: self.retention },
+            audit: AuditConfig {
+                directory: self.directory,
+                keys,
+                retention: self.retention,
+                report_every: self.report_every,
+            },
             admin: self.admin,
         })
     }
@@ -115,6 +123,10 @@ impl Draft {
         }
         let retain = table.optional("retain").and_then(|value| value.parse(values::retain));
         retention.retain = retain.map(|retain| retain.value);
+        let every = table.optional("report-every");
+        if let Some(every) = every.and_then(|value| value.parse(values::report_every)) {
+            self.report_every = every.value;
+        }
         table.finish();
     }
 
@@ -144,6 +156,7 @@ impl Draft {
 const DEFAULT_PORT: u16 = 15_443;
 const DEFAULT_ADMIN_PORT: u16 = 9_443;
 /// Beside `directory`.
+const REPORT_EVERY: Duration = Duration::from_mins(15);
 const DEFAULT_KEYS: &str = "audit-keys";
 const DEFAULT_DIRECTORY: &str = "/var/lib/sluicegate/audit";
 const DEFAULT_SOCKET: &str = "/run/sluicegate/control.sock";

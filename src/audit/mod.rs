@@ -45,6 +45,7 @@ mod tls;
 mod tuning;
 pub mod verify;
 pub mod view;
+mod writing;
 
 use std::fs::File;
 use std::io;
@@ -71,10 +72,11 @@ use journal::Journal;
 use keeper::Keeper;
 use keys::{KeyPlace, Keyring};
 use recover::{Opens, Tail};
-use spool::{Place, Segment, Writer};
+use spool::{Place, Writer};
 use storage::{Disk, Storage};
 use system::Happened;
 use tuning::Tuning;
+use writing::Segment;
 
 /// How the log is set up.
 #[derive(Clone, Debug)]

@@ -10,5 +10,13 @@
 mod answers;
 #[path = "dns/ask.rs"]
 mod ask;
+#[path = "dns/forward.rs"]
+mod forward;
 #[path = "support/gate.rs"]
 mod gate;
+#[path = "dns/limits.rs"]
+mod limits;
+#[path = "dns/records.rs"]
+mod records;
+#[path = "dns/wire.rs"]
+mod wire;

@@ -196,11 +196,15 @@ pub(super) fn body(shared: &Shared, queries: &DnsQueries) -> Vec<u8> {
             flag_history: None,
         },
         device: record::Device::new(&shared.site, &shared.region),
-        unmapped: record::Unmapped { egress: egress(queries, samples) },
+        unmapped: record::Unmapped { egress: egress(shared, queries, samples) },
     })
 }
 
-fn egress<'a>(queries: &'a DnsQueries, names: Option<&'a [String]>) -> record::Egress<'a> {
+fn egress<'a>(
+    shared: &Shared,
+    queries: &'a DnsQueries,
+    names: Option<&'a [String]>,
+) -> record::Egress<'a> {
     let reason = queries.reason;
     let remedy = queries.remedy.as_deref();
     record::Egress {
@@ -213,6 +217,7 @@ fn egress<'a>(queries: &'a DnsQueries, names: Option<&'a [String]>) -> record::E
         endpoint: queries.endpoint.as_deref(),
         names,
         forwarded_to: queries.forwarded_to,
+        clock: shared.clock(),
         mono_ns: clock::mono_ns(),
         ..record::Egress::default()
     }

@@ -10,6 +10,8 @@
 mod answers;
 #[path = "dns/ask.rs"]
 mod ask;
+#[path = "dns/faults.rs"]
+mod faults;
 #[path = "dns/forward.rs"]
 mod forward;
 #[path = "support/gate.rs"]

@@ -61,6 +61,15 @@ pub(super) enum Happened<'a> {
     Gap(Removal<'a>),
     /// Segments were removed that were too old, or that every sink had taken.
     Retention(Removal<'a>),
+    /// Nothing could be written for a time; new flows were refused meanwhile.
+    Outage {
+        /// When writing first failed, by the monotonic clock of `mono_ns`, and Unix time in ms.
+        since_ns: u64,
+        since_ms: u64,
+        /// `disk_full` or `write_failed`.
+        reason: &'static str,
+        boot_id: &'a str,
+    },
     /// The wall clock went another way than the monotonic one.
     ClockStep { step_ms: i64, before: u64, after: u64 },
 }
@@ -128,6 +137,7 @@ impl<'a> Happened<'a> {
             Self::Recovery { .. } => ("recovery", OTHER, LOW),
             Self::Gap(_) => ("gap", OTHER, HIGH),
             Self::Retention(_) => ("retention", OTHER, INFORMATIONAL),
+            Self::Outage { .. } => ("outage", OTHER, HIGH),
             Self::ClockStep { .. } => ("clock_step", OTHER, LOW),
         };
         (code, activity, caption, severity)

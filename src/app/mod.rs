@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{Control, Explainer, Reporter, Sources};
 use crate::audit::Audit;
+use crate::dns::DnsThread;
 use crate::intercept::nft::{self, Verified};
 use crate::intercept::watch::Watch;
 use crate::intercept::{self, Plan};
@@ -36,6 +37,8 @@ pub struct Running {
     rules: RulesInForce,
     audit: Audit,
     threads: Vec<DataThread>,
+    /// `None` where `dns.listen` is `off`.
+    dns: Option<DnsThread>,
     control: Control,
     neighbours: Arc<Neighbours>,
     limits: Arc<Limits>,
@@ -62,6 +65,7 @@ impl Running {
             rules: self.rules.clone(),
             audit: self.audit.clone(),
             threads: self.threads.iter().map(DataThread::link).collect(),
+            dns: self.dns.as_ref().map(|dns| Arc::clone(dns.stats())),
             dials: Arc::clone(&self.dials),
             limits: Arc::clone(&self.limits),
             state: Arc::clone(&self.state),
@@ -97,6 +101,9 @@ impl Running {
                 _ = rounds.tick() => {
                     if self.threads.iter().all(DataThread::has_ended) {
                         return Err(StartError::NoThreads);
+                    }
+                    if self.dns.as_ref().is_some_and(DnsThread::has_ended) {
+                        return Err(StartError::NoDns);
                     }
                     self.repair().await;
                     self.restore_routing(&self.rules.now()).await;
@@ -257,6 +264,9 @@ impl Running {
         self.rules.now().book.close();
         self.control.close();
         drop(self.audit);
+        if let Some(dns) = self.dns {
+            let _ = tokio::task::spawn_blocking(move || dns.finish()).await;
+        }
         refused.record(&audit, &rules.now().policy).await;
         // The log's last records must be on disk before the process ends.
         let _ = tokio::task::spawn_blocking(move || audit.close()).await;

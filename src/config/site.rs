@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Serialize, Serializer};
 
+use super::Dns;
 use crate::name::ServerName;
 
 /// A whole, valid configuration.
@@ -322,27 +323,6 @@ impl Default for Limits {
             endpoint_dials: 512,
         }
     }
-}
-
-/// `[dns]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dns {
-    /// `listen = "off"`.
-    Off,
-    /// `listen = "lan"`.
-    Lan {
-        /// What happens to devices' port 53 to other resolvers.
-        foreign: ForeignDns,
-    },
-}
-
-/// `dns.foreign`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForeignDns {
-    /// Answer it here.
-    Redirect,
-    /// Refuse it.
-    Refuse,
 }
 
 /// `[audit]`.

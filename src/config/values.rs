@@ -149,6 +149,21 @@ pub(super) fn resolver(text: &str) -> Result<SocketAddr, Fault> {
     }
 }
 
+/// A DNS server of the plant: an address, with a port where it is not 53.
+pub(super) fn dns_server(text: &str) -> Result<SocketAddr, Fault> {
+    let example = "write the server's address, for example 10.10.0.53 or 10.10.0.53:5353";
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(SocketAddr::from((address, DNS_PORT)));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(address),
+        _ => {
+            let what = format!("`{}` is not an address of a DNS server", shown(text));
+            Err(Fault::new(what, example))
+        }
+    }
+}
+
 /// Where to listen: address and port.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Fault> {
     let example = "write address:port, for example 127.0.0.1:9443";

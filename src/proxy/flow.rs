@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::Rules;
 use super::carried::{Carried, Carrying};
 use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
@@ -20,7 +21,6 @@ use super::limits::{Admitted, TooMany};
 use super::stats::Counted;
 use super::thread::Shared;
 use super::tracker::{Cut, Registered};
-use super::{Recognised, Rules};
 use crate::audit::{
     DeviceFacts, DialFacts, DnsFacts, FlowRecord, LearntFacts, NoteFacts, RuleFacts, Slot,
 };
@@ -168,21 +168,16 @@ async fn set_up(
     Ok(Ready { endpoint, watched, onlookers })
 }
 
-/// Who asks. Where entries have hardware addresses, a kernel that does not say which one the device
-/// has is a refusal: the device could be the one with an entry, or one that took its address.
+/// Who asks; a device that cannot be told is refused.
 fn recognise(shared: &Shared, from: IpAddr, record: &mut FlowRecord) -> Result<Asking, Stop> {
-    let mac = match shared.rules.now().recognised {
-        Recognised::ByAddress => shared.neighbours.heard(from),
-        Recognised::ByMac => {
-            let asked = shared.neighbours.ask(from, shared.lookup.as_ref());
-            asked.map_err(|error| Stop {
-                detail: Some(error.to_string()),
-                ..Stop::new(Reason::DeviceUnknown)
-            })?
-        }
-    };
-    record.set_mac(mac);
-    Ok(Asking { address: from, mac })
+    let recognised = shared.rules.now().recognised;
+    let asking = recognised.asking(from, &shared.neighbours, shared.lookup.as_ref());
+    let asking = asking.map_err(|error| Stop {
+        detail: Some(error.to_string()),
+        ..Stop::new(Reason::DeviceUnknown)
+    })?;
+    record.set_mac(asking.mac);
+    Ok(asking)
 }
 
 async fn read_hello(

@@ -34,6 +34,7 @@ use ipnet::Ipv4Net;
 use time::OffsetDateTime;
 
 use crate::config::{InterfaceName, Site};
+use crate::net::neighbour::{CouldNotAsk, Lookup, Neighbours};
 use crate::policy::{Asking, Grant, Policy};
 use crate::resolve::{self, Book};
 use crate::tunnel::Tunnels;
@@ -61,6 +62,26 @@ pub enum Recognised {
     ByMac,
     /// No entry has one.
     ByAddress,
+}
+
+impl Recognised {
+    /// Who asks from an address.
+    ///
+    /// # Errors
+    /// Entries have hardware addresses, and the kernel does not say which one this device has: it could
+    /// be the one with an entry, or one that took its address.
+    pub fn asking(
+        self,
+        address: IpAddr,
+        neighbours: &Neighbours,
+        lookup: Option<&Lookup>,
+    ) -> Result<Asking, CouldNotAsk> {
+        let mac = match self {
+            Self::ByAddress => neighbours.heard(address),
+            Self::ByMac => neighbours.ask(address, lookup)?,
+        };
+        Ok(Asking { address, mac })
+    }
 }
 
 impl Rules {

@@ -1,22 +1,13 @@
-//! `[intercept]`, `[limits]`, `[dns]`, `[audit]`, `[admin]`: how the box itself runs.
+//! `[intercept]`, `[limits]`, `[audit]`, `[admin]`: how the box itself runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::diagnostics::{Problem, Report};
-use crate::config::reader::{At, Table};
+use crate::config::reader::Table;
 use crate::config::values;
-use crate::config::{
-    Admin, AuditConfig, Dns, Engine, ForeignDns, Intercept, Limits, OnFull, Retention,
-};
-
-/// `dns.listen`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) enum ListenWord {
-    Lan,
-    Off,
-}
+use crate::config::{Admin, AuditConfig, Engine, Intercept, Limits, OnFull, Retention};
 
 /// The tables, each with its defaults.
 pub(in crate::config) struct Draft {
@@ -24,8 +15,6 @@ pub(in crate::config) struct Draft {
     data_threads: Option<usize>,
     relay: Engine,
     limits: Limits,
-    pub(in crate::config) listen: Option<At<ListenWord>>,
-    foreign: Option<At<ForeignDns>>,
     directory: PathBuf,
     keys: Option<PathBuf>,
     retention: Retention,
@@ -37,7 +26,6 @@ pub(in crate::config) struct Draft {
 pub(super) struct Service {
     pub(super) intercept: Intercept,
     pub(super) limits: Limits,
-    pub(super) dns: Dns,
     pub(super) audit: AuditConfig,
     pub(super) admin: Admin,
 }
@@ -49,8 +37,6 @@ impl Draft {
             data_threads: None,
             relay: Engine::default(),
             limits: Limits::default(),
-            listen: None,
-            foreign: None,
             directory: PathBuf::from(DEFAULT_DIRECTORY),
             keys: None,
             retention: Retention::default(),
@@ -62,18 +48,12 @@ impl Draft {
         };
         draft.read_intercept(root);
         draft.read_limits(root);
-        draft.read_dns(root, report);
         draft.read_audit(root);
         draft.read_admin(root, report);
         draft
     }
 
     pub(super) fn finish(self) -> Option<Service> {
-        let foreign = self.foreign.map_or(ForeignDns::Redirect, |foreign| foreign.value);
-        let dns = match self.listen.map_or(ListenWord::Off, |listen| listen.value) {
-            ListenWord::Lan => Dns::Lan { foreign },
-            ListenWord::Off => Dns::Off,
-        };
         let keys = self.keys.unwrap_or_else(|| self.directory.with_file_name(DEFAULT_KEYS));
         Some(Service {
             intercept: Intercept {
@@ -82,7 +62,6 @@ impl Draft {
                 relay: self.relay,
             },
             limits: self.limits,
-            dns,
             audit: AuditConfig {
                 directory: self.directory,
                 keys,
@@ -124,24 +103,6 @@ impl Draft {
             }
         }
         table.finish();
-    }
-
-    fn read_dns(&mut self, root: &mut Table<'_>, report: &Report) {
-        let Some(mut table) = root.optional_table("dns") else { return };
-        self.listen = table
-            .required("listen", "\"off\"")
-            .and_then(|value| value.choice(&[("lan", ListenWord::Lan), ("off", ListenWord::Off)]));
-        let foreigns = [("redirect", ForeignDns::Redirect), ("refuse", ForeignDns::Refuse)];
-        self.foreign = table.optional("foreign").and_then(|value| value.choice(&foreigns));
-        table.finish();
-        if let (Some(listen), Some(foreign)) = (&self.listen, &self.foreign)
-            && listen.value == ListenWord::Off
-        {
-            let problem = Problem::at(foreign.span.clone(), "`foreign` has no effect here")
-                .also(listen.span.clone(), "devices' DNS is left alone")
-                .help("remove it");
-            report.warning(problem);
-        }
     }
 
     fn read_audit(&mut self, root: &mut Table<'_>) {

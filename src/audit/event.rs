@@ -57,6 +57,7 @@ impl<'a> Event<'a> {
             FlowEnd::ResetByDevice => (&kind::RESET, "reset_by_device", "R", Some("RSTO")),
             FlowEnd::ResetByEndpoint => (&kind::RESET, "reset_by_endpoint", "r", Some("RSTR")),
             FlowEnd::DeviceReturned => (&kind::RESET, "device_returned", "", None),
+            FlowEnd::TunnelLost => (&kind::RESET, "tunnel_lost", "", None),
             FlowEnd::PolicyWithdrawn => (&kind::WITHDRAWN, "policy_withdrawn", "", None),
             FlowEnd::InternalError => (&kind::BROKEN, "internal_error", "", None),
         };

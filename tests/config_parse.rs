@@ -19,7 +19,7 @@ fn the_full_sample_is_the_expected_site() {
     assert_eq!(texts(&site.devices.networks), ["10.10.0.0/16"]);
     assert_eq!(texts(&site.tunnel.interfaces), ["xfrm101", "xfrm102"]);
     assert_eq!(site.tunnel.source, "10.99.0.7".parse().ok());
-    assert_eq!(site.tunnel.mss, 1_398);
+    assert!(site.tunnel.each.iter().all(|tunnel| tunnel.mss == 1_398), "{:?}", site.tunnel);
     assert_eq!(texts(&site.resolver.inbound), ["10.20.0.53:53", "10.20.1.53:5353"]);
     assert_eq!(site.resolver.last_good, Duration::from_secs(1_800));
     assert_eq!(texts(&site.vpc.networks), ["10.20.0.0/16"]);
@@ -93,7 +93,8 @@ fn devices_and_expectations_of_the_sample() {
 fn what_the_file_leaves_out_has_its_default() {
     let site = config::parse(MINIMAL, "sluicegate.toml").expect("the minimum").site;
     assert_eq!(site.account, None);
-    assert_eq!((site.tunnel.source, site.tunnel.mss), (None, 1_360));
+    assert_eq!((site.tunnel.source, site.tunnel.each[0].mss), (None, 1_360));
+    assert_eq!(site.tunnel.return_after, Duration::from_secs(30));
     assert_eq!(site.resolver.last_good, Duration::from_secs(86_400));
     assert_eq!(site.policy.mode, PolicyMode::Enforce);
     assert_eq!(ids(&site.policy.default), ["historian", "kms"]);

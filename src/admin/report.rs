@@ -26,7 +26,7 @@ use crate::proxy::{
 use crate::reason::Reason;
 use crate::relay::RelayCounters;
 use crate::resolve::{self, NameStatus, ResolverStatus};
-use crate::tunnel::TunnelStatus;
+use crate::tunnel::{Condition, TunnelStatus};
 
 /// How everything is. The shape of `status --json`.
 #[derive(Clone, Debug, Serialize)]
@@ -304,13 +304,23 @@ fn problems(report: &Report) -> Vec<Problem> {
         );
     }
     for tunnel in report.tunnels.iter().filter(|tunnel| !tunnel.up) {
-        let state = if tunnel.present { "is down" } else { "does not exist" };
-        let sentence = format!("The tunnel interface {} {state}.", tunnel.interface);
-        add(
-            "tunnel_interface_down",
-            sentence,
-            "Bring the interface up, or correct [tunnel] interfaces.",
-        );
+        let reason = tunnel.reason.as_deref().unwrap_or("unknown");
+        let (state, since) = (tunnel.state.as_str(), tunnel.since_seconds);
+        let sentence =
+            format!("The tunnel {} has been {state} for {since} s ({reason}).", tunnel.interface);
+        let (code, remedy) = match tunnel.state {
+            Condition::Dead => (
+                "tunnel_dead",
+                "Look at the VPN: the interface is up, and no resolver or endpoint in the VPC answers \
+                 through it. Routes back from the VPC and security groups are the next to look at.",
+            ),
+            _ => (
+                "tunnel_interface_down",
+                "Bring the interface up, or correct [tunnel] interfaces; an interface that is no \
+                 point-to-point link needs a route into vpc.networks or a gateway.",
+            ),
+        };
+        add(code, sentence, remedy);
     }
     for resolver in report.resolvers.iter().filter(|resolver| !resolver.healthy) {
         let error = resolver.last_error.as_deref().unwrap_or("no answer");

@@ -298,8 +298,11 @@ impl FlowRecord {
     }
 
     fn refusal<'a>(&self, kind: &'static Kind, reason: Reason) -> Event<'a> {
-        let connected = self.told.dial.is_some();
-        let state = if connected { kind::STATE_CONNECTED } else { kind::STATE_TRIED };
+        let state = match reason {
+            _ if self.told.dial.is_some() => kind::STATE_CONNECTED,
+            Reason::EndpointRefused => kind::STATE_REJECTED,
+            _ => kind::STATE_TRIED,
+        };
         let opened = self.state == State::Opened;
         let event = Event::refusal(kind, reason, self.heard.into());
         Event { state: opened.then_some(state), ..event }

@@ -120,6 +120,8 @@ pub(super) const STATE_CLOSED: &str = "SF";
 pub(super) const STATE_CONNECTED: &str = "S1";
 /// Tried, and never connected.
 pub(super) const STATE_TRIED: &str = "S0";
+/// Tried, and refused by the endpoint.
+pub(super) const STATE_REJECTED: &str = "REJ";
 /// Nobody knows.
 pub(super) const STATE_OTHER: &str = "OTH";
 /// `unmapped.egress.clock`: the wall clock follows a time server, as far as the system says.

@@ -58,7 +58,7 @@ pub use common::CommonFacts;
 pub use dns::{DnsAnswers, DnsDevice, DnsNames, DnsQueries};
 pub use facts::{
     AlertFacts, AlertFrom, DeviceFacts, DialFacts, DnsFacts, FlowEnd, HandshakeFacts, LearntFacts,
-    NoteFacts, RuleFacts, TrafficFacts,
+    NoteFacts, RuleFacts, TrafficFacts, TunnelFacts,
 };
 pub use flow::{FlowRecord, Slot, Traffic};
 pub use keys::pinned_key;
@@ -274,6 +274,20 @@ impl Audit {
     pub fn note_reload(&self, old: &str, new: &str) {
         let shared = &self.handle.shared;
         let happened = Happened::Reload { old: old.to_owned(), new: new.to_owned() };
+        let body = system::body(&shared.site, &shared.region, &happened);
+        shared.push(Entry::system(body));
+    }
+
+    /// Records what happened to a tunnel.
+    pub fn note_tunnel(&self, facts: &TunnelFacts<'_>) {
+        let shared = &self.handle.shared;
+        let happened = match *facts {
+            TunnelFacts::Changed { interface, from, to, why, lasted } => {
+                let lasted_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+                Happened::Tunnel { interface, from, to, why, lasted_ms }
+            }
+            TunnelFacts::Preferred(interface) => Happened::Preferred { interface },
+        };
         let body = system::body(&shared.site, &shared.region, &happened);
         shared.push(Entry::system(body));
     }

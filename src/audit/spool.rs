@@ -254,6 +254,9 @@ impl<S: Storage> Writer<S> {
         if let Some(step) = self.journal.clock_step(batch.logged) {
             self.append(&mut batch, &step, Seal::Signed);
         }
+        if let Some(outage) = self.journal.outage() {
+            self.append(&mut batch, &outage, Seal::Signed);
+        }
         let body = self.counted.map(|counted| count::unrecorded(&self.shared, counted));
         if let Some(body) = body {
             self.append(&mut batch, &body, Seal::Plain);
@@ -375,6 +378,7 @@ impl<S: Storage> Writer<S> {
     }
 
     fn fail(&mut self, error: &io::Error) {
+        self.journal.failed(error);
         let directory = self.shared.directory.display();
         if storage::is_full(error) {
             self.shared.failed_full();
@@ -407,11 +411,9 @@ impl<S: Storage> Writer<S> {
             Ok(segment) => {
                 self.segment = Some(segment);
                 self.retry_at = None;
-                if self.pending.is_empty() && self.counted.is_none() {
-                    self.shared.wrote(&self.head);
-                } else {
-                    self.commit();
-                }
+                // Also where nothing waits: that it could not be written has to be signed.
+                self.checkpoint = true;
+                self.commit();
             }
         }
     }

@@ -61,13 +61,27 @@ pub struct Devices {
 }
 
 /// The only ways out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
     /// Tunnel interfaces, best first; at least one.
     pub interfaces: Vec<InterfaceName>,
     /// The source address of everything that leaves; the interface's own where absent.
     pub source: Option<Ipv4Addr>,
-    /// The TCP maximum segment size on the tunnel side, in bytes (default 1,360).
+    /// What each interface has of its own, in the order of `interfaces`.
+    pub each: Vec<TunnelInterface>,
+    /// `return-after`: how long a tunnel that was lost must have worked again before new flows go
+    /// back to it (default 30 s).
+    pub return_after: Duration,
+}
+
+/// One tunnel interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelInterface {
+    /// Its name.
+    pub name: InterfaceName,
+    /// `gateway`: the next hop behind it; what the kernel's routes say where absent.
+    pub gateway: Option<Ipv4Addr>,
+    /// The TCP maximum segment size in bytes: `mss`, or `mtu` less 40 of headers (default 1,360).
     pub mss: u16,
 }
 

@@ -130,6 +130,19 @@ pub(super) fn source(text: &str) -> Result<Ipv4Addr, Fault> {
     Ok(address)
 }
 
+/// The next hop of a tunnel interface.
+pub(super) fn gateway(text: &str) -> Result<Ipv4Addr, Fault> {
+    let help = "write the address of the next hop behind the interface, for example 169.254.10.1";
+    let Ok(address) = text.parse::<Ipv4Addr>() else {
+        return Err(Fault::new(format!("`{}` is not an IPv4 address", shown(text)), help));
+    };
+    // The inside addresses of AWS's tunnels are link-local.
+    if not_unicast(address) && !address.is_link_local() {
+        return Err(Fault::new(format!("`{address}` cannot be a gateway"), help));
+    }
+    Ok(address)
+}
+
 /// A resolver: an address, with a port where it is not 53.
 pub(super) fn resolver(text: &str) -> Result<SocketAddr, Fault> {
     let example = "write an inbound endpoint's IPv4 address, for example 10.20.0.53 or \

@@ -27,10 +27,13 @@ pub const DNS_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 53, 53, 53));
 pub const DNS_V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 /// How a socket towards the VPC leaves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
     /// The tunnel interface it is bound to (`SO_BINDTODEVICE`).
     pub interface: InterfaceName,
+    /// The interface's index when it was chosen: the kernel binds to the index, and a socket on one
+    /// that was deleted and made again is dead.
+    pub index: u32,
     /// The source address; the interface's own where absent.
     pub source: Option<Ipv4Addr>,
     /// TCP maximum segment size, in bytes: the tunnel's path drops bigger packets silently.

@@ -110,6 +110,8 @@ pub struct ExactName {
     pub name: ServerName,
     /// The endpoint it belongs to.
     pub endpoint: Arc<EndpointRule>,
+    /// The ports that devices may use.
+    pub ports: Box<[u16]>,
     /// Whether every site with this endpoint has it.
     pub offered: Offered,
 }

@@ -20,7 +20,7 @@ use super::handshake::{Onlookers, Watched};
 use super::limits::{Admitted, TooMany};
 use super::stats::Counted;
 use super::thread::Shared;
-use super::tracker::{Cut, Registered};
+use super::tracker::{By, Cut, Registered};
 use crate::audit::{
     DeviceFacts, DialFacts, DnsFacts, FlowRecord, LearntFacts, NoteFacts, RuleFacts, Slot,
 };
@@ -145,7 +145,15 @@ async fn set_up(
         .await
         .and_then(|connected| connected)
         .map_err(|stop| stop.with_alert(version))?;
-    registered.connected(dialed.endpoint.address().ip(), &dialed.interface);
+    registered.connected(By {
+        address: dialed.endpoint.address().ip(),
+        interface: dialed.way.interface.clone(),
+        link: dialed.way.index,
+    });
+    // Its interface may have been deleted since then, before anybody knew of the flow.
+    if !rules.tunnels.still_has(&dialed.way) {
+        return Err(Stop::new(Reason::TunnelDown).with_alert(version));
+    }
     // The rules may have changed while the flow was being connected by the old ones.
     if !registered.held_by(&shared.rules.now(), OffsetDateTime::now_utc()) {
         return Err(Stop::new(Reason::DeviceNotAllowed).with_alert(version));
@@ -351,7 +359,7 @@ async fn connect(
                 endpoint: dialed.endpoint.address(),
                 zone: dialed.endpoint.zone().cloned(),
                 local: dialed.local,
-                interface: dialed.interface.clone(),
+                interface: dialed.way.interface.clone(),
                 connect: dialed.took,
             });
             Ok(dialed)
@@ -403,6 +411,7 @@ async fn until_cut<T>(registered: &Registered, step: impl Future<Output = T>) ->
         biased;
         cut = registered.cut() => Err(Stop::new(match cut {
             Cut::Drained => Reason::ShuttingDown,
+            Cut::TunnelLost => Reason::TunnelDown,
             Cut::Withdrawn | Cut::Returned => Reason::DeviceNotAllowed,
         })),
         done = step => Ok(done),

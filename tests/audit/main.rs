@@ -8,6 +8,7 @@
     reason = "a test that meets the unexpected has to fail"
 )]
 
+mod checker;
 mod crash;
 mod dns;
 mod full;
@@ -17,5 +18,6 @@ mod projection;
 mod proof;
 mod records;
 mod run;
+#[path = "../support/schema.rs"]
 mod schema;
 mod support;

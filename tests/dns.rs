@@ -20,5 +20,7 @@ mod gate;
 mod limits;
 #[path = "dns/records.rs"]
 mod records;
+#[path = "dns/synthetic.rs"]
+mod synthetic;
 #[path = "dns/wire.rs"]
 mod wire;

@@ -60,6 +60,7 @@ impl Draft {
             dns: self.dns.finish(),
             audit: service.audit,
             admin: service.admin,
+            health: service.health,
             hash,
         })
     }

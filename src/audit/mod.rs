@@ -9,6 +9,7 @@
 //! left is put in order at the next start (`recover`, `crash`). Another thread lists full segments in
 //! the manifest, compresses them and removes old ones (`keeper`, `seal`, `manifest`).
 
+mod ahead;
 mod batch;
 mod chain;
 mod clock;

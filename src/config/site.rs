@@ -47,6 +47,8 @@ pub struct Site {
     pub audit: AuditConfig,
     /// `[admin]`.
     pub admin: Admin,
+    /// `[health]`.
+    pub health: Health,
     /// SHA-256 over the file's bytes, lower-case hex: names this policy in records.
     pub hash: String,
 }
@@ -387,6 +389,14 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// `socket`: the control socket (default `/run/sluicegate/control.sock`).
     pub socket: PathBuf,
+}
+
+/// `[health]`.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// `roots`: a PEM file with the roots that endpoints' certificates must lead to; their chains are
+    /// not checked where absent.
+    pub roots: Option<PathBuf>,
 }
 
 /// A network interface's name: 1 to 15 bytes, no `/`, no white space (`dev_valid_name` in Linux).

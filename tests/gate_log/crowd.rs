@@ -112,7 +112,7 @@ pub(crate) struct Seen {
 pub(crate) struct Plant {
     pub(crate) lab: Lab,
     pub(crate) seen: Arc<Seen>,
-    config: String,
+    pub(crate) config: String,
 }
 
 impl Plant {

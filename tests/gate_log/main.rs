@@ -22,6 +22,7 @@ mod full;
 #[path = "../support/gate.rs"]
 mod gate;
 mod killed;
+mod manipulated;
 #[path = "../support/schema.rs"]
 mod schema;
 

@@ -61,6 +61,7 @@ impl Draft {
             dns: self.dns.finish(),
             audit: service.audit,
             admin: service.admin,
+            health: service.health,
             hash,
         })
     }

@@ -51,6 +51,7 @@ pub(super) fn bare() -> Site {
             listen: (Ipv4Addr::LOCALHOST, 9443).into(),
             socket: "/nowhere/control.sock".into(),
         },
+        health: Health::default(),
         hash: "ab".repeat(32),
     }
 }

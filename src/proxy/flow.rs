@@ -17,7 +17,7 @@ use super::carried::{Carried, Carrying};
 use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
 use super::handshake::{Onlookers, Watched};
-use super::inferred::{Inferred, infer};
+use super::inferred::infer;
 use super::limits::{Admitted, TooMany};
 use super::stats::Counted;
 use super::thread::Shared;
@@ -231,12 +231,12 @@ async fn read_hello(
             Some(Progress::Incomplete) => {}
             Some(Progress::Refused(refusal)) => {
                 match infer(shared, &shared.rules.now(), from, dialled, refusal) {
-                    Inferred::Name(hello) => {
+                    Ok(hello) => {
                         let ja4 = shared.ja4.borrow_mut().ja4(&hello.facts.traits);
                         record.set_inferred(&hello.name, &hello.facts, ja4);
                         return Ok(Heard { hello, ja4, raw: reader.into_raw() });
                     }
-                    Inferred::Refused(refusal) => {
+                    Err(refusal) => {
                         let version = reader.record_version();
                         return Err(refused_hello(shared, refusal, version, record));
                     }

@@ -96,6 +96,7 @@ mod tests {
                 name: format!("n{number}.example").parse().expect("a name"),
                 endpoint: Arc::clone(&endpoint),
                 offered: Offered::Always,
+                ports: [443].into(),
             })
             .collect()
     }

@@ -8,7 +8,7 @@
 //! intercept                hello    policy   resolve     proxy     relay              audit
 //! ```
 //!
-//! Dependencies point one way: `cli -> app -> {proxy, admin, tunnel, intercept} ->
+//! Dependencies point one way: `cli -> app -> {dns, proxy, admin, tunnel, intercept} ->
 //! {relay, resolve, audit, policy, hello, net} -> config -> {name, reason}`.
 
 pub mod admin;
@@ -16,6 +16,7 @@ pub mod app;
 pub mod audit;
 pub mod cli;
 pub mod config;
+pub mod dns;
 pub mod hello;
 pub mod intercept;
 pub mod intern;

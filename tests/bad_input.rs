@@ -10,5 +10,7 @@
 mod floods;
 #[path = "support/gate.rs"]
 mod gate;
+#[path = "support/mistakes.rs"]
+mod mistakes;
 #[path = "bad_input/startup.rs"]
 mod startup;

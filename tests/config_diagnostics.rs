@@ -3,9 +3,13 @@
 //! `UPDATE_GOLDEN=1 cargo test --test config_diagnostics` writes the files anew; read the difference
 //! before it is committed.
 
+#[path = "support/mistakes.rs"]
+mod mistakes;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mistakes::TEN_MISTAKES;
 use sluicegate::config::{self, Problems, Severity, Style};
 
 #[test]
@@ -49,29 +53,7 @@ fn every_problem_has_a_place_and_a_remedy() {
 
 #[test]
 fn ten_mistakes_are_ten_problems_at_their_places() {
-    let text = r#"[site]
-name = "augsburg-2"
-region = "eu-central"
-[devices]
-interfaces = ["lan0"]
-netwoks = ["10.10.0.0/16"]
-networks = ["10.10.0.1/16"]
-[tunnel]
-interfaces = ["xfrm101", "lan0"]
-mss = 20
-[resolver]
-inbound = ["10.21.0.53"]
-[vpc]
-networks = ["10.20.0.0/16"]
-[endpoint.historian]
-hosts = ["*.corp.example"]
-ports = [15443]
-[policy]
-default = ["historien"]
-[admin]
-socket = "control.sock"
-"#;
-    let problems = config::parse(text, "f.toml").expect_err("ten mistakes");
+    let problems = config::parse(TEN_MISTAKES, "f.toml").expect_err("ten mistakes");
     let json = problems.to_json();
     let places: Vec<_> = json
         .as_array()

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use sluicegate::config::{
-    self, Dns, ExpectedVerdict, Loaded, OnFull, PolicyMode, Problems, Retention, Service, Style,
+    self, Dns, DnsForward, ExpectedVerdict, ForeignDns, LanDns, Loaded, OnFull, OtherNames,
+    PolicyMode, Problems, Retention, Service, Style,
 };
 
 #[test]
@@ -160,11 +161,27 @@ fn region_shapes() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused() {
-    let text = format!("{MINIMAL}\n[dns]\nlisten = \"lan\"\n");
-    let problems = config::parse(&text, "f").expect_err("listen");
-    assert_eq!(problems.len(), 1, "{problems}");
-    assert!(problems.to_string().contains("not supported by this version"), "{problems}");
+fn dns_for_devices_has_defaults_and_forwards() {
+    let parse = |further: &str| {
+        let text = format!("{MINIMAL}\n[dns]\nlisten = \"lan\"\n{further}");
+        config::parse(&text, "f").unwrap_or_else(|problems| panic!("{problems}")).site.dns
+    };
+    assert_eq!(parse(""), Dns::Lan(LanDns::default()));
+    let given = parse(
+        "foreign = \"refuse\"\nother-names = \"nxdomain\"\nqueries-per-second = 7\n\
+         [[dns.forward]]\nzone = \"Plant.example\"\nservers = [\"10.10.0.53\", \"10.10.1.53:5353\"]\n",
+    );
+    let forward = DnsForward {
+        zone: "plant.example".parse().unwrap(),
+        servers: vec!["10.10.0.53:53".parse().unwrap(), "10.10.1.53:5353".parse().unwrap()],
+    };
+    let expected = LanDns {
+        foreign: ForeignDns::Refuse,
+        other_names: OtherNames::Nxdomain,
+        queries_per_second: 7,
+        forwards: vec![forward],
+    };
+    assert_eq!(given, Dns::Lan(expected));
 }
 
 #[test]

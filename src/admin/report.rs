@@ -15,6 +15,7 @@ use super::headroom::{self, Headroom, Known};
 use crate::app::State;
 use crate::audit::{Audit, AuditStatus};
 use crate::config::PolicyMode;
+use crate::dns::{DnsStats, DnsStatus};
 use crate::intercept;
 use crate::intercept::nft;
 use crate::name::ServerName;
@@ -62,6 +63,9 @@ pub struct Report {
     /// Connections that the kernel dropped since the start, because they came faster than the gate
     /// or any other program on the box accepts them.
     pub listen_overflows: u64,
+    /// What devices' DNS has done; absent where `dns.listen` is `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsStatus>,
     /// Data threads that work.
     pub threads: ThreadsStatus,
     /// The rules in the kernel.
@@ -150,6 +154,8 @@ pub struct Sources {
     pub audit: Audit,
     /// The data threads.
     pub threads: Vec<ThreadLink>,
+    /// What devices' DNS counts.
+    pub dns: Option<Arc<DnsStats>>,
     /// The queues of dials.
     pub dials: Arc<Dials>,
     /// What devices take.
@@ -169,7 +175,7 @@ impl Reporter {
 
     /// How everything is now.
     pub async fn report(&self) -> Report {
-        let Sources { rules, audit, threads, dials, limits, state, pipes } = &self.sources;
+        let Sources { rules, audit, threads, dns, dials, limits, state, pipes } = &self.sources;
         let rules = rules.now();
         let mut flows = Totals::default();
         threads.iter().for_each(|thread| thread.stats().add_to(&mut flows));
@@ -202,6 +208,7 @@ impl Reporter {
             // Reading these waits for nobody.
             headroom: headroom::read(Path::new("/"), known),
             listen_overflows: overflows().saturating_sub(self.overflows_before),
+            dns: dns.as_ref().map(|stats| stats.status()),
             threads: ThreadsStatus { all: threads.len(), working },
             rules: RulesStatus {
                 intact: state.is_intact(),

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::admin::{Control, Explainer, Reporter, Sources};
 use crate::audit::Audit;
+use crate::dns::DnsThread;
 use crate::intercept;
 use crate::intercept::nft::{self, Verified};
 use crate::intercept::watch::Watch;
@@ -41,6 +42,8 @@ pub struct Running {
     rules: RulesInForce,
     audit: Audit,
     threads: Vec<DataThread>,
+    /// `None` where `dns.listen` is `off`.
+    dns: Option<DnsThread>,
     control: Control,
     neighbours: Arc<Neighbours>,
     limits: Arc<Limits>,
@@ -74,6 +77,7 @@ impl Running {
             rules: self.rules.clone(),
             audit: self.audit.clone(),
             threads: self.threads.iter().map(DataThread::link).collect(),
+            dns: self.dns.as_ref().map(|dns| Arc::clone(dns.stats())),
             dials: Arc::clone(&self.dials),
             limits: Arc::clone(&self.limits),
             state: Arc::clone(&self.state),
@@ -145,6 +149,9 @@ impl Running {
                         self.changed(Change::Missed).await;
                     }
                     watch = watch.or_else(watch_anew);
+                    if self.dns.as_ref().is_some_and(DnsThread::has_ended) {
+                        return Err(StartError::NoDns);
+                    }
                     self.repair().await;
                     self.restore_routing(&self.rules.now()).await;
                     self.lead_out().await;
@@ -313,6 +320,9 @@ impl Running {
         self.rules.now().book.close();
         self.control.close();
         drop(self.audit);
+        if let Some(dns) = self.dns {
+            let _ = tokio::task::spawn_blocking(move || dns.finish()).await;
+        }
         refused.record(&audit, &rules.now().policy).await;
         // The log's last records must be on disk before the process ends.
         let _ = tokio::task::spawn_blocking(move || audit.close()).await;

@@ -84,6 +84,7 @@ fn needs_restart(old: &Site, new: &Site) -> Result<(), StartError> {
         ("[intercept] relay", old.intercept.relay == new.intercept.relay),
         ("[audit] directory", old.audit.directory == new.audit.directory),
         ("[audit] keys", old.audit.keys == new.audit.keys),
+        ("[dns] listen", old.dns.lan().is_some() == new.dns.lan().is_some()),
         ("[admin] socket", old.admin.socket == new.admin.socket),
         ("[site] name", old.name == new.name),
     ];

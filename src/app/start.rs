@@ -10,9 +10,10 @@ use super::{Running, State, TunnelEvents};
 use crate::admin::Control;
 use crate::audit::{Audit, AuditOptions, AuditUnavailable};
 use crate::config::{InterfaceName, Site};
+use crate::dns::{DnsOptions, DnsThread};
 use crate::intercept::{self, InterceptError, nft};
 use crate::net::neighbour::Neighbours;
-use crate::net::netlink::{self, Netlink, NetlinkError};
+use crate::net::netlink::{self, Families, Netlink, NetlinkError};
 use crate::policy::Policy;
 use crate::proxy::{
     DataThread, Dials, Limits, Recognised, Returns, Rules, RulesInForce, ThreadOptions,
@@ -59,6 +60,9 @@ pub enum StartError {
     /// Nobody is left to serve devices.
     #[error("every data thread has ended, which is a fault of the program; see its log")]
     NoThreads,
+    /// Nobody is left to answer devices' DNS.
+    #[error("the DNS thread has ended, which is a fault of the program; see its log")]
+    NoDns,
     /// The configuration's own tests fail.
     #[error("the configuration's [[expect]] tests fail: {0}")]
     Expectations(String),
@@ -85,6 +89,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     let plan = plan_of(&rules);
     let threads = site.intercept.data_threads.unwrap_or_else(cores);
     let listeners = intercept::listen(plan.listen_port, plan.families(), threads)?;
+    let has_dns = site.dns.lan().is_some();
     let control = Control::bind(&site.admin.socket).map_err(|source| StartError::System {
         action: format!("cannot make the control socket {}", site.admin.socket.display()),
         source,
@@ -96,6 +101,8 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     let neighbours = Arc::new(Neighbours::default());
     let known = netlink.neighbours().await?;
     neighbours.replace(&rules.now().site.devices.interfaces, links.values(), known);
+    let dns =
+        if has_dns { Some(start_dns(&rules, &audit, &neighbours, plan.families())?) } else { None };
     let returns: Arc<Returns> = Arc::default();
     let options = ThreadOptions {
         rules: rules.clone(),
@@ -123,7 +130,19 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     let state = Arc::new(State::new());
     let path = path.to_owned();
     let tunnels = TunnelEvents { teller, told };
-    Ok(Running { path, rules, audit, threads, control, neighbours, limits, dials, state, tunnels })
+    Ok(Running {
+        path,
+        rules,
+        audit,
+        threads,
+        dns,
+        control,
+        neighbours,
+        limits,
+        dials,
+        state,
+        tunnels,
+    })
 }
 
 /// Compiles a site. What is the same as before is kept: tunnels know their state, and the book its
@@ -156,6 +175,24 @@ pub(super) fn rules_of(
     let by_mac = site.device_entries.iter().any(|device| device.mac.is_some());
     let recognised = if by_mac { Recognised::ByMac } else { Recognised::ByAddress };
     Ok(Rules { site, policy, tunnels, book, recognised })
+}
+
+fn start_dns(
+    rules: &RulesInForce,
+    audit: &Audit,
+    neighbours: &Arc<Neighbours>,
+    families: Families,
+) -> Result<DnsThread, StartError> {
+    let options = DnsOptions {
+        rules: rules.clone(),
+        audit: audit.clone(),
+        neighbours: Arc::clone(neighbours),
+        families,
+    };
+    DnsThread::start(options).map_err(|source| StartError::System {
+        action: "cannot answer devices' DNS".to_owned(),
+        source,
+    })
 }
 
 fn start_audit(site: &Site, policy: &Policy) -> Result<Audit, StartError> {

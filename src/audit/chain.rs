@@ -35,6 +35,7 @@ impl Head {
     pub(super) fn genesis() -> Self {
         Self { seq: 0, hash: hash(b"") }
     }
+
     /// The link of the next line.
     pub(super) fn next(&self) -> Link {
         Link { seq: self.seq + 1, prev: self.hash }
@@ -141,9 +142,18 @@ impl<'a> Stored<'a> {
     }
 }
 
+/// A SHA-256 in hex as lines spell it, with the name of the hash before it.
+pub(super) struct Prefixed<T>(pub(super) T);
+
+impl<T: fmt::Display> fmt::Display for Prefixed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", self.0)
+    }
+}
+
 /// A hash as lines spell it.
 pub(super) fn prefixed(hash: &Hash) -> String {
-    format!("{PREFIX}{}", Hex(hash))
+    Prefixed(Hex(hash)).to_string()
 }
 
 /// Reads a hash in lower-case hex, with or without its name before it.

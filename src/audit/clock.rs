@@ -1,5 +1,6 @@
 //! The two clocks of records: wall time for people, monotonic time for order and durations.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
@@ -17,6 +18,12 @@ pub(super) fn rfc3339(ms: u64) -> Option<String> {
     OffsetDateTime::from(at).format(&Rfc3339).ok()
 }
 
+/// Whether the system says that the wall clock follows a time server: systemd-timesyncd(8) keeps a file
+/// once it does.
+pub(super) fn is_synchronised() -> bool {
+    Path::new(TIMESYNC).exists()
+}
+
 /// Nanoseconds of `CLOCK_MONOTONIC` (clock_gettime(2)): steps of the wall clock do not move it.
 pub(super) fn mono_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -24,3 +31,5 @@ pub(super) fn mono_ns() -> u64 {
     let nanos = u64::try_from(now.tv_nsec).unwrap_or_default();
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
+
+const TIMESYNC: &str = "/run/systemd/timesync/synchronized";

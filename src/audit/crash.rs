@@ -26,6 +26,8 @@ pub(super) fn end(shared: &Shared, flow: Uuid, line: &[u8]) -> io::Result<Vec<u8
     let unmapped = open.remove("unmapped").unwrap_or_default();
     let mut egress = unmapped.get("egress").and_then(Value::as_object).cloned().unwrap_or_default();
     egress.insert("mono_ns".to_owned(), clock::mono_ns().into());
+    egress.insert("clock".to_owned(), shared.clock().into());
+    egress.insert("conn_state".to_owned(), kind::STATE_OTHER.into());
     Ok(record::body(&CrashEnd {
         metadata: metadata(shared, flow),
         class: (&kind::CRASHED).into(),
@@ -65,6 +67,7 @@ struct Unmapped {
 const TAKEN_OVER: &[&str] = &[
     "policy",
     "firewall_rule",
+    "app_protocol_name",
     "src_endpoint",
     "dst_endpoint",
     "connection_info",

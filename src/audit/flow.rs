@@ -3,6 +3,7 @@
 //! Everything but the record's place in the chain is serialised here, on the flow's own thread, so
 //! that the writer only hashes and writes.
 
+use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +19,7 @@ use super::common::{Answer, CommonFacts, Packed, Path, Told};
 use super::community::community_id;
 use super::event::Event;
 use super::inbox::{Entry, Part, Shared};
-use super::kind;
+use super::kind::{self, Kind};
 use super::record::{self, Record};
 use super::tls::MAX_LIST;
 use super::{
@@ -60,6 +61,8 @@ impl Slot {
             answer_age_ms: 0,
             local_port: 0,
             connect_us: 0,
+            heard: 0,
+            reported: Cell::default(),
             handshake: HandshakeFacts::default(),
             traffic: None,
         }
@@ -96,6 +99,10 @@ pub struct FlowRecord {
     answer_age_ms: u32,
     local_port: u16,
     connect_us: u32,
+    /// Bytes that were read from the device before the flow was connected.
+    heard: u32,
+    /// What records of intervals have said.
+    reported: Cell<TrafficFacts>,
     /// Known late, and then not worth sharing.
     handshake: HandshakeFacts,
     traffic: Option<Rc<dyn Traffic>>,
@@ -151,6 +158,11 @@ impl FlowRecord {
     /// Adds what the plaintext part of the handshake with the endpoint said.
     pub fn set_handshake(&mut self, handshake: HandshakeFacts) {
         self.handshake = handshake;
+    }
+
+    /// Says how many bytes were read from the device so far, before the flow was connected.
+    pub fn set_heard(&mut self, bytes: usize) {
+        self.heard = u32::try_from(bytes).unwrap_or(u32::MAX);
     }
 
     /// Adds the first bytes of what was not TLS, at most 16.
@@ -243,16 +255,24 @@ impl FlowRecord {
             (State::Opened, _) => &kind::FAILED,
             _ => &kind::REFUSED,
         };
-        self.end(&Event::refusal(kind, reason, detail, remedy, alert));
+        let detail = detail.filter(|detail| !detail.is_empty());
+        self.end(&Event { detail, remedy, alert, ..self.refusal(kind, reason) });
     }
 
     /// Records that an opened flow could not be connected.
-    pub fn fail(mut self, reason: Reason, detail: Option<&str>) {
-        let kind = match self.state {
-            State::Opened => &kind::FAILED,
-            _ => &kind::REFUSED,
-        };
-        self.end(&Event::refusal(kind, reason, detail, None, None));
+    pub fn fail(self, reason: Reason, detail: Option<&str>) {
+        self.refuse(reason, detail, None, None);
+    }
+
+    /// Records what an opened flow has moved since its Open or the last such record, where records are
+    /// taken now; else the next one says it. Nothing waits for it, and it takes no room from the
+    /// flow's end.
+    pub fn report(&self, total: TrafficFacts) {
+        if self.state != State::Opened || self.slot.shared().is_refusing() {
+            return;
+        }
+        let reported = self.reported.replace(total);
+        self.push(self.body(&Event::interval(total, reported)), Part::Extra);
     }
 
     /// Records the end of a flow that was connected.
@@ -273,8 +293,19 @@ impl FlowRecord {
     }
 
     fn end_unopened(&mut self, detail: &str) {
-        let reason = Reason::ShuttingDown;
-        self.end(&Event::refusal(&kind::REFUSED, reason, Some(detail), None, None));
+        let refusal = self.refusal(&kind::REFUSED, Reason::ShuttingDown);
+        self.end(&Event { detail: Some(detail), ..refusal });
+    }
+
+    fn refusal<'a>(&self, kind: &'static Kind, reason: Reason) -> Event<'a> {
+        let state = match reason {
+            _ if self.told.dial.is_some() => kind::STATE_CONNECTED,
+            Reason::EndpointRefused => kind::STATE_REJECTED,
+            _ => kind::STATE_TRIED,
+        };
+        let opened = self.state == State::Opened;
+        let event = Event::refusal(kind, reason, self.heard.into());
+        Event { state: opened.then_some(state), ..event }
     }
 
     fn end(&mut self, event: &Event<'_>) {
@@ -293,23 +324,27 @@ impl FlowRecord {
         let shared = self.slot.shared();
         let refused = event.kind.activity == kind::REFUSED.activity;
         let profiles = if refused { kind::PROFILES_REFUSED } else { kind::PROFILES_ALLOWED };
-        let open = event.kind.activity == kind::OPENED.activity;
+        let alive = [kind::OPENED.activity, kind::INTERVAL.activity];
+        let ended = !alive.contains(&event.kind.activity);
         // A wall clock that was set back must not let a flow end before it began.
         let now = clock::unix_ms().max(self.started);
         let flags = self.flag_history(event);
         let community = community_id(self.device.into(), self.dialled.into());
+        let rule = self.told.rule.as_ref();
         record::body(&Record {
             metadata: record::Metadata::new(&shared.site, profiles, Some(self.uid)),
             class: event.kind.into(),
             time: now,
             start_time: Some(self.started),
-            end_time: (!open).then_some(now),
-            duration: (!open).then(|| millis(self.since.elapsed())),
+            end_time: ended.then_some(now),
+            duration: (event.kind.activity != kind::OPENED.activity)
+                .then(|| millis(self.since.elapsed())),
             count: None,
             status_code: event.code,
             status_detail: event.reason.map(Reason::sentence),
-            policy: self.told.rule.as_ref().map(|rule| policy(&shared.site, rule)),
-            firewall_rule: self.told.rule.as_ref().map(firewall_rule),
+            policy: rule.map(|rule| record::Policy::applied(&shared.site, &rule.policy)),
+            firewall_rule: rule.map(|rule| record::FirewallRule::new(&rule.rule, "tls.sni")),
+            app_protocol_name: self.told.tls.application(),
             src_endpoint: self.source(),
             dst_endpoint: Some(self.destination()),
             connection_info: Some(record::ConnectionInfo {
@@ -328,7 +363,8 @@ impl FlowRecord {
                 interface_name: Some(dial.interface.as_str()),
                 zone: None,
             }),
-            traffic: event.traffic.map(traffic),
+            traffic: event.traffic.map(Into::into),
+            cumulative_traffic: event.total.map(Into::into),
             tls: self.told.tls.object(self.handshake, event),
             ja4_fingerprint_list: self.told.tls.fingerprint(),
             device: record::Device::new(&shared.site, &shared.region),
@@ -364,6 +400,7 @@ impl FlowRecord {
     }
 
     fn egress<'a>(&'a self, event: &Event<'a>) -> record::Egress<'a> {
+        let refused = event.kind.activity == kind::REFUSED.activity;
         let dialled = self.dialled.ip();
         let dns = self.told.dns.as_ref();
         let addresses = |dns: &'a Answer| dns.addresses.get(..MAX_LIST).unwrap_or(&dns.addresses);
@@ -388,7 +425,8 @@ impl FlowRecord {
             connect_us: self.told.dial.as_ref().map(|_| self.connect_us.into()),
             destination_match: dns.map(|dns| dns.addresses.contains(&dialled)),
             conn_state: event.state,
-            spliced: event.traffic.map(|traffic| traffic.spliced),
+            spliced: event.traffic.map(|traffic| traffic.spliced).filter(|_| !refused),
+            clock: self.slot.shared().clock(),
             mono_ns: clock::mono_ns(),
             ..record::Egress::default()
         };
@@ -440,26 +478,6 @@ impl fmt::Debug for FlowRecord {
     }
 }
 
-fn policy<'a>(site: &'a str, rule: &'a RuleFacts) -> record::Policy<'a> {
-    let version = rule.policy.get(..SHORT_HASH).unwrap_or(&rule.policy);
-    let uid = record::Text(record::Prefixed(&rule.policy));
-    record::Policy { uid, name: site, version, is_applied: true }
-}
-
-fn firewall_rule(rule: &RuleFacts) -> record::FirewallRule<'_> {
-    let kind = match &*rule.rule {
-        "learn" => "learn",
-        rule if rule.starts_with("device ") => "device",
-        _ => "default",
-    };
-    record::FirewallRule { uid: &rule.rule, name: &rule.rule, kind, match_location: "tls.sni" }
-}
-
-fn traffic(facts: TrafficFacts) -> record::Traffic {
-    let bytes = facts.up.saturating_add(facts.down);
-    record::Traffic { bytes, bytes_out: facts.up, bytes_in: facts.down }
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -469,5 +487,3 @@ fn micros(duration: Duration) -> u64 {
 }
 
 const MAX_FIRST_BYTES: usize = 16;
-/// How much of the policy's hash names its version to people.
-const SHORT_HASH: usize = 12;

@@ -15,6 +15,7 @@ use super::chain::{Head, Hex};
 use super::clock;
 use super::errands::Errands;
 use super::keys::NextKey;
+use super::kind;
 use super::{AuditStatus, AuditUnavailable};
 
 /// Resolves when an Open is on disk, or cannot be brought there.
@@ -47,7 +48,7 @@ pub(super) enum Part {
     End,
     /// A refusal; it gives the slot back, too.
     Refusal,
-    /// A record without a slot: ends found after a crash, counts.
+    /// A record without a slot: ends found after a crash, counts, what long flows moved.
     Extra,
     /// A signed record of the box's own; without a slot.
     System,
@@ -94,6 +95,8 @@ pub(super) struct Shared {
     /// Mirrors `health.refusal()`, so that `reserve` takes no lock.
     refusing: AtomicBool,
     health: Mutex<Health>,
+    /// Whether the wall clock follows a time server, as it was at the last checkpoint.
+    synchronised: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -209,7 +212,21 @@ impl Shared {
                 over_quota: None,
                 closed: false,
             }),
+            synchronised: AtomicBool::new(clock::is_synchronised()),
         }
+    }
+
+    /// What records say of the wall clock (`unmapped.egress.clock`).
+    pub(super) fn clock(&self) -> &'static str {
+        let synchronised = self.synchronised.load(Ordering::Relaxed);
+        if synchronised { kind::CLOCK_NTP } else { kind::CLOCK_UNKNOWN }
+    }
+
+    /// Looks at the wall clock anew; whether it follows a time server.
+    pub(super) fn look_at_clock(&self) -> bool {
+        let synchronised = clock::is_synchronised();
+        self.synchronised.store(synchronised, Ordering::Relaxed);
+        synchronised
     }
 
     /// Whether there is no room now for anything but what has a slot.
@@ -275,9 +292,10 @@ impl Shared {
             }
             return;
         }
-        // Nobody waits for an end; but it holds its slot until it is durable.
+        // Nobody waits for these; but an end holds its slot until it is durable.
         let scarce = self.free.load(Ordering::Relaxed) < self.slots / SCARCE_PART;
-        let urgent = scarce || !matches!(entry.part, Part::End | Part::Refusal);
+        let unawaited = matches!(entry.part, Part::End | Part::Refusal | Part::Extra);
+        let urgent = scarce || !unawaited;
         queue.entries.push(entry);
         queue.urgent |= urgent;
         self.call(queue, urgent.then_some(Attention::Lingers));

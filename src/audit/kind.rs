@@ -29,6 +29,8 @@ impl Kind {
 pub(super) const OPENED: Kind = row((1, "Open"), SUCCESS, ALLOWED, PASSED, INFORMATIONAL);
 /// Allowed in learn mode only, before the connect.
 pub(super) const LEARNT: Kind = row((1, "Open"), SUCCESS, OBSERVED, (15, "Detected"), LOW);
+/// Long open: what it moved since the last record of it.
+pub(super) const INTERVAL: Kind = row((6, "Traffic"), SUCCESS, ALLOWED, PASSED, INFORMATIONAL);
 /// An orderly end.
 pub(super) const CLOSED: Kind = row((2, "Close"), SUCCESS, ALLOWED, PASSED, INFORMATIONAL);
 /// Reset on the way.
@@ -46,6 +48,13 @@ pub(super) const UNRECORDED: Kind = row((5, "Refuse"), FAILURE, DENIED, (27, "Er
 /// Open when the box stopped; found at the next start.
 pub(super) const CRASHED: Kind = row((2, "Close"), (0, "Unknown"), ALLOWED, PASSED, LOW);
 
+/// A device's DNS question was answered.
+pub(super) const DNS_ANSWERED: Kind = row(RESPONSE, SUCCESS, ALLOWED, PASSED, INFORMATIONAL);
+/// It was refused.
+pub(super) const DNS_REFUSED: Kind = row(RESPONSE, FAILURE, DENIED, (2, "Blocked"), LOW);
+/// It was allowed, but there was no usable answer.
+pub(super) const DNS_FAILED: Kind = row(RESPONSE, FAILURE, ALLOWED, PASSED, MEDIUM);
+
 /// OCSF's version that records follow.
 pub(super) const OCSF_VERSION: &str = "1.8.0";
 /// Network Activity.
@@ -56,14 +65,19 @@ pub(super) const CLASS_NAME: &str = "Network Activity";
 pub(super) const CATEGORY_UID: u8 = 4;
 /// `metadata.log_name` of flow records.
 pub(super) const LOG_NAME: &str = "flow";
-/// `metadata.log_version`: raised when a field changes its meaning.
+/// `metadata.log_name` of devices' DNS questions.
+pub(super) const LOG_NAME_DNS: &str = "dns";
+/// Their class: DNS Activity.
+pub(super) const CLASS_UID_DNS: u16 = 4003;
+/// Its caption.
+pub(super) const CLASS_NAME_DNS: &str = "DNS Activity";
 /// `metadata.log_name` of records of the box's own.
 pub(super) const LOG_NAME_SYSTEM: &str = "system";
 /// Their class: Application Lifecycle.
 pub(super) const CLASS_UID_SYSTEM: u16 = 6002;
 /// Their profiles.
 pub(super) const PROFILES_SYSTEM: &[&str] = &["host"];
-/// `metadata.log_version`.
+/// `metadata.log_version`: raised when a field changes its meaning.
 pub(super) const LOG_VERSION: &str = "1";
 /// `unmapped.egress.v`: raised when a field there changes its meaning.
 pub(super) const EGRESS_VERSION: u8 = 1;
@@ -95,8 +109,25 @@ pub(super) const MAX_SAMPLES: usize = 16;
 pub(super) const CODE_OPEN: &str = "open";
 /// Before the reason in the `status_code` of an Open in learn mode.
 pub(super) const CODE_WOULD_REFUSE: &str = "would_refuse_";
+/// `status_code` of what a long flow moved.
+pub(super) const CODE_INTERVAL: &str = "interval";
 /// `status_code` of an end that was found after a crash.
 pub(super) const CODE_CRASH: &str = "unknown_crash";
+
+/// `conn_state` (Zeek): both ends closed.
+pub(super) const STATE_CLOSED: &str = "SF";
+/// Connected, and ended by neither end.
+pub(super) const STATE_CONNECTED: &str = "S1";
+/// Tried, and never connected.
+pub(super) const STATE_TRIED: &str = "S0";
+/// Tried, and refused by the endpoint.
+pub(super) const STATE_REJECTED: &str = "REJ";
+/// Nobody knows.
+pub(super) const STATE_OTHER: &str = "OTH";
+/// `unmapped.egress.clock`: the wall clock follows a time server, as far as the system says.
+pub(super) const CLOCK_NTP: &str = "ntp";
+/// The system does not say.
+pub(super) const CLOCK_UNKNOWN: &str = "unknown";
 
 /// `connection_info.protocol_ver_id` of an address.
 pub(super) fn ip_version(address: std::net::IpAddr) -> u8 {
@@ -113,6 +144,7 @@ const fn row(
     Kind { activity, status, action, disposition, severity }
 }
 
+const RESPONSE: (u8, &str) = (2, "Response");
 const SUCCESS: (u8, &str) = (1, "Success");
 const FAILURE: (u8, &str) = (2, "Failure");
 const ALLOWED: (u8, &str) = (1, "Allowed");

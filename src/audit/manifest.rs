@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Hash, Hex, hash};
-use super::segment::{Scan, SegmentName};
+use super::read::ReadError;
+use super::segment::{Scan, SegmentName, if_there};
 use super::sign::{Context, SigningKey};
 use super::storage::{self, SegmentFile as _};
 
@@ -123,24 +124,26 @@ impl Manifest {
 }
 
 /// The lines of those segments, by first sequence number. Signatures are not looked at.
-pub(super) fn read(directory: &Path, present: &[SegmentName]) -> io::Result<BTreeMap<u64, Sealed>> {
+pub(super) fn read(
+    directory: &Path,
+    present: &[SegmentName],
+) -> Result<BTreeMap<u64, Sealed>, ReadError> {
     let firsts: HashSet<u64> = present.iter().map(|segment| segment.first).collect();
     let mut found = BTreeMap::new();
-    each_line(&directory.join(MANIFEST), |_, _, sealed| {
+    let path = directory.join(MANIFEST);
+    let read = each_line(&path, |_, _, sealed| {
         if firsts.contains(&sealed.first) {
             found.insert(sealed.first, sealed);
         }
-    })?;
+    });
+    read.map_err(|source| ReadError { path: Some(path), source })?;
     Ok(found)
 }
 
 /// Calls `seen` with each line, where it ends, and what it says; returns the file's length. What is
 /// no line of a manifest is left out.
 fn each_line(path: &Path, mut seen: impl FnMut(&[u8], u64, Sealed)) -> io::Result<u64> {
-    let mut scan = match Scan::open(path, 0) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        other => other?,
-    };
+    let Some(mut scan) = if_there(Scan::open(path, 0))? else { return Ok(0) };
     let mut line = Vec::new();
     while let Some(raw) = scan.next(&mut line)? {
         if let Some(sealed) = serde_json::from_slice(&line).ok().filter(|_| raw.whole) {

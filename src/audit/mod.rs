@@ -16,6 +16,7 @@ mod common;
 mod community;
 mod count;
 mod crash;
+mod dns;
 mod errands;
 mod event;
 mod facts;
@@ -44,6 +45,7 @@ mod tls;
 mod tuning;
 pub mod verify;
 pub mod view;
+mod writing;
 
 use std::fs::File;
 use std::io;
@@ -53,6 +55,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 pub use common::CommonFacts;
+pub use dns::{DnsAnswers, DnsDevice, DnsNames, DnsQueries};
 pub use facts::{
     AlertFacts, AlertFrom, DeviceFacts, DialFacts, DnsFacts, FlowEnd, HandshakeFacts, LearntFacts,
     NoteFacts, RuleFacts, TrafficFacts, TunnelFacts,
@@ -69,10 +72,11 @@ use journal::Journal;
 use keeper::Keeper;
 use keys::{KeyPlace, Keyring};
 use recover::{Opens, Tail};
-use spool::{Place, Segment, Writer};
+use spool::{Place, Writer};
 use storage::{Disk, Storage};
 use system::Happened;
 use tuning::Tuning;
+use writing::Segment;
 
 /// How the log is set up.
 #[derive(Clone, Debug)]
@@ -243,12 +247,24 @@ impl Audit {
     /// The log cannot be written now: nothing was taken, and the same may be tried again. What was
     /// taken is not waited for.
     pub fn note_packets(&self, facts: &[PacketFacts]) -> Result<(), AuditUnavailable> {
+        self.note(facts.iter().map(|facts| packets::body(&self.handle.shared, facts)))
+    }
+
+    /// Records devices' DNS questions.
+    ///
+    /// # Errors
+    /// As [`Audit::note_packets`].
+    pub fn note_dns(&self, queries: &[DnsQueries]) -> Result<(), AuditUnavailable> {
+        let bodies = queries.iter().map(|queries| dns::body(&self.handle.shared, queries));
+        self.note(bodies)
+    }
+
+    fn note(&self, bodies: impl Iterator<Item = Vec<u8>>) -> Result<(), AuditUnavailable> {
         let shared = &self.handle.shared;
         if shared.is_refusing() {
             return Err(shared.unavailable());
         }
-        for facts in facts {
-            let body = packets::body(shared, facts);
+        for body in bodies {
             shared.push(Entry { flow: uuid::Uuid::nil(), body, part: Part::Extra });
         }
         Ok(())

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::manifest;
-use super::segment::{Raw, Scan, SegmentName, segments};
+use super::segment::{Raw, Scan, SegmentName, if_there, segments};
 
 /// All lines of a directory; see [`lines`].
 #[derive(Debug)]
@@ -72,10 +72,7 @@ pub fn lines_from(directory: &Path, seq: u64) -> Result<Lines, ReadError> {
 /// The directory or the manifest cannot be read.
 pub fn lines_since(directory: &Path, since_ms: u64) -> Result<Lines, ReadError> {
     let mut lines = lines(directory)?;
-    let sealed = manifest::read(directory, &lines.segments).map_err(|source| {
-        let path = Some(directory.join(manifest::MANIFEST));
-        ReadError { path, source }
-    })?;
+    let sealed = manifest::read(directory, &lines.segments)?;
     let older = |segment: &&SegmentName| {
         sealed.get(&segment.first).is_some_and(|sealed| sealed.last_time < since_ms)
     };
@@ -133,16 +130,13 @@ impl Lines {
         let limit = behind.map(|behind| behind.first.saturating_sub(segment.first));
         let path = segment.path.clone();
         self.next += 1;
-        match Scan::open(&path, 0) {
-            Ok(scan) => {
-                self.torn_bytes = 0;
-                self.open = Some(Open { path, scan, number: 0, limit });
-                Ok(true)
-            }
-            // It was removed since it was listed: too old, or too much.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-            Err(source) => Err(ReadError { path: Some(path), source }),
+        let scan = if_there(Scan::open(&path, 0));
+        let scan = scan.map_err(|source| ReadError { path: Some(path.clone()), source })?;
+        if let Some(scan) = scan {
+            self.torn_bytes = 0;
+            self.open = Some(Open { path, scan, number: 0, limit });
         }
+        Ok(true)
     }
 }
 

@@ -12,10 +12,10 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::NoteFacts;
-use super::chain::{Hex, Link};
+use super::chain::{Hex, Link, Prefixed};
 use super::kind::{self, Kind};
 use super::sign::{Context, SigningKey};
+use super::{NoteFacts, TrafficFacts};
 use crate::config::MacAddr;
 
 /// One record.
@@ -40,6 +40,8 @@ pub(super) struct Record<'a> {
     pub(super) policy: Option<Policy<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) firewall_rule: Option<FirewallRule<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) app_protocol_name: Option<&'static str>,
     pub(super) src_endpoint: SrcEndpoint<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) dst_endpoint: Option<DstEndpoint<'a>>,
@@ -49,6 +51,8 @@ pub(super) struct Record<'a> {
     pub(super) proxy_endpoint: Option<ProxyEndpoint<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) traffic: Option<Traffic>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cumulative_traffic: Option<Traffic>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Tls<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +91,11 @@ impl<'a> Metadata<'a> {
             correlation_uid: flow.map(Uid),
             tenant_uid: site,
         }
+    }
+
+    /// Of a record of devices' DNS questions.
+    pub(super) fn dns(site: &'a str) -> Self {
+        Self { log_name: kind::LOG_NAME_DNS, ..Self::new(site, kind::PROFILES_REFUSED, None) }
     }
 
     /// Of a record of the box's own.
@@ -149,21 +158,53 @@ impl From<&Kind> for Class {
     }
 }
 
+impl Class {
+    /// A row of DNS Activity.
+    pub(super) fn dns(kind: &Kind) -> Self {
+        Self {
+            class_uid: kind::CLASS_UID_DNS,
+            class_name: kind::CLASS_NAME_DNS,
+            type_uid: u32::from(kind::CLASS_UID_DNS) * 100 + u32::from(kind.activity.0),
+            ..Self::from(kind)
+        }
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct Policy<'a> {
-    pub(super) uid: Text<Prefixed<'a>>,
+    pub(super) uid: Text<Prefixed<&'a str>>,
     pub(super) name: &'a str,
     pub(super) version: &'a str,
     pub(super) is_applied: bool,
 }
 
+impl<'a> Policy<'a> {
+    /// The configuration with this hash.
+    pub(super) fn applied(site: &'a str, hash: &'a str) -> Self {
+        let version = hash.get(..SHORT_HASH).unwrap_or(hash);
+        Self { uid: Text(Prefixed(hash)), name: site, version, is_applied: true }
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct FirewallRule<'a> {
-    pub(super) uid: &'a str,
-    pub(super) name: &'a str,
+    uid: &'a str,
+    name: &'a str,
     #[serde(rename = "type")]
-    pub(super) kind: &'static str,
-    pub(super) match_location: &'static str,
+    kind: &'static str,
+    match_location: &'static str,
+}
+
+impl<'a> FirewallRule<'a> {
+    /// A rule of the policy, and what it was matched against.
+    pub(super) fn new(name: &'a str, match_location: &'static str) -> Self {
+        let kind = match name {
+            "learn" => "learn",
+            name if name.starts_with("device ") => "device",
+            _ => "default",
+        };
+        Self { uid: name, name, kind, match_location }
+    }
 }
 
 #[derive(Serialize)]
@@ -239,9 +280,16 @@ pub(super) struct ConnectionInfo<'a> {
 
 #[derive(Serialize)]
 pub(super) struct Traffic {
-    pub(super) bytes: u64,
-    pub(super) bytes_out: u64,
-    pub(super) bytes_in: u64,
+    bytes: u64,
+    bytes_out: u64,
+    bytes_in: u64,
+}
+
+impl From<TrafficFacts> for Traffic {
+    fn from(facts: TrafficFacts) -> Self {
+        let bytes = facts.up.saturating_add(facts.down);
+        Self { bytes, bytes_out: facts.up, bytes_in: facts.down }
+    }
 }
 
 #[derive(Serialize)]
@@ -340,10 +388,17 @@ pub(super) struct Egress<'a> {
     /// Some of the places to which counted packets went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) destinations: Option<&'a [String]>,
+    /// Some of the names of counted questions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) names: Option<&'a [String]>,
+    /// The DNS server of the plant's own that answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) forwarded_to: Option<std::net::SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) conn_state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) spliced: Option<u64>,
+    pub(super) clock: &'static str,
     pub(super) mono_ns: u64,
 }
 
@@ -383,15 +438,6 @@ impl<T: Display> Serialize for Text<T> {
     }
 }
 
-/// A SHA-256 in hex, with the name of the hash before it.
-pub(super) struct Prefixed<'a>(pub(super) &'a str);
-
-impl Display for Prefixed<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "sha256:{}", self.0)
-    }
-}
-
 /// Serialises a record but for what [`append_line`] adds.
 pub(super) fn body(record: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(TYPICAL_BODY);
@@ -420,7 +466,7 @@ pub(super) fn append_line(
     out.extend_from_slice(inner);
     out.extend_from_slice(b"},\"chain\":{\"id\":");
     let _ = serde_json::to_writer(&mut *out, chain);
-    let _ = write!(out, ",\"seq\":{seq},\"prev\":\"sha256:{}\"", Hex(&link.prev));
+    let _ = write!(out, ",\"seq\":{seq},\"prev\":\"{}\"", Prefixed(Hex(&link.prev)));
     match key {
         Some(key) => key.seal(Context::Line, out, start),
         None => out.extend_from_slice(TAIL),
@@ -428,6 +474,8 @@ pub(super) fn append_line(
     start
 }
 
+/// How much of the policy's hash names its version to people.
+const SHORT_HASH: usize = 12;
 const HEAD: &[u8] = b"{\"metadata\":{";
 /// The ends of `egress`, `unmapped` and the record.
 const TAIL: &[u8] = b"}}}";

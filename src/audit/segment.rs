@@ -85,6 +85,15 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
     matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
+/// What opening or reading found; `None` where the file is gone, as when retention removed a segment
+/// since it was listed.
+pub(super) fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+}
+
 /// The lines of one segment in either form, in bounded memory.
 #[derive(Debug)]
 pub(super) struct Scan {

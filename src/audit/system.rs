@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::chain::{Head, Hex};
+use super::chain::{Head, Hex, Prefixed};
 use super::clock;
 use super::keys::NextKey;
 use super::kind;
@@ -48,7 +48,7 @@ pub(super) enum Happened<'a> {
     Checkpoint {
         /// The line before this one.
         seq: u64,
-        head: Text<Sha256<'a>>,
+        head: Text<Prefixed<Hex<'a>>>,
         /// Lines since the last checkpoint.
         records: u64,
         interval_s: u64,
@@ -77,6 +77,15 @@ pub(super) enum Happened<'a> {
     Gap(Removal<'a>),
     /// Segments were removed that were too old, or that every sink had taken.
     Retention(Removal<'a>),
+    /// Nothing could be written for a time; new flows were refused meanwhile.
+    Outage {
+        /// When writing first failed, by the monotonic clock of `mono_ns`, and Unix time in ms.
+        since_ns: u64,
+        since_ms: u64,
+        /// `disk_full` or `write_failed`.
+        reason: &'static str,
+        boot_id: &'a str,
+    },
     /// The wall clock went another way than the monotonic one.
     ClockStep { step_ms: i64, before: u64, after: u64 },
 }
@@ -120,23 +129,6 @@ pub(super) struct Clock {
     pub(super) synchronised: Option<bool>,
 }
 
-impl Clock {
-    /// Asks the system: systemd-timesyncd(8) keeps a file once it follows a server.
-    pub(super) fn now() -> Self {
-        let synchronised = std::path::Path::new(TIMESYNC).exists().then_some(true);
-        Self { synchronised }
-    }
-}
-
-/// A SHA-256 as records spell it.
-pub(super) struct Sha256<'a>(pub(super) &'a [u8; 32]);
-
-impl std::fmt::Display for Sha256<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "sha256:{}", Hex(self.0))
-    }
-}
-
 impl<'a> Happened<'a> {
     /// A new key, introduced by the line behind `head`.
     pub(super) fn key(next: &'a NextKey, previous: &'a str, head: &Head) -> Self {
@@ -165,6 +157,7 @@ impl<'a> Happened<'a> {
             Self::Recovery { .. } => ("recovery", OTHER, LOW),
             Self::Gap(_) => ("gap", OTHER, HIGH),
             Self::Retention(_) => ("retention", OTHER, INFORMATIONAL),
+            Self::Outage { .. } => ("outage", OTHER, HIGH),
             Self::ClockStep { .. } => ("clock_step", OTHER, LOW),
         };
         (code, activity, caption, severity)
@@ -221,7 +214,6 @@ struct Facts<'a> {
     facts: &'a Happened<'a>,
 }
 
-const TIMESYNC: &str = "/run/systemd/timesync/synchronized";
 const INFORMATIONAL: u8 = 1;
 const LOW: u8 = 2;
 const MEDIUM: u8 = 3;

@@ -50,6 +50,20 @@ impl TlsPart {
         self.hello.as_ref().and_then(|hello| hello.name.as_ref())
     }
 
+    /// What the device wants to speak inside TLS: the one protocol that all its ALPN offers belong to,
+    /// by IANA's service name, else `tls`.
+    pub(super) fn application(&self) -> Option<&'static str> {
+        let offers = &self.hello.as_ref()?.alpn;
+        let mut services = offers.iter().map(|offer| match offer.as_str() {
+            "h2" | "http/1.1" | "http/1.0" => Some("https"),
+            "mqtt" | "x-amzn-mqtt-ca" => Some("secure-mqtt"),
+            _ => None,
+        });
+        let first = services.next().flatten();
+        let one = first.filter(|first| services.all(|service| service == Some(first)));
+        Some(one.unwrap_or("tls"))
+    }
+
     /// The record's `tls`: the version chosen, or the highest one offered where none was.
     pub(super) fn object(
         &self,

@@ -246,6 +246,11 @@ impl<'a> View<'a> {
         self.class_uid == CLASS_NETWORK && matches!(self.activity_id, OPEN | REFUSE)
     }
 
+    /// It is a record of a flow that goes on: neither its first nor its last one.
+    pub fn goes_on(&self) -> bool {
+        self.class_uid == CLASS_NETWORK && self.activity_id == TRAFFIC
+    }
+
     /// It is the last record of a flow that was opened.
     pub fn ends(&self) -> bool {
         self.class_uid == CLASS_NETWORK && matches!(self.activity_id, CLOSE | RESET | FAIL)
@@ -378,6 +383,7 @@ const CLOSE: u8 = 2;
 const RESET: u8 = 3;
 const FAIL: u8 = 4;
 pub(crate) const REFUSE: u8 = 5;
+const TRAFFIC: u8 = 6;
 /// OCSF `action_id`.
 const DENIED: u8 = 2;
 const OBSERVED: u8 = 3;

@@ -96,6 +96,18 @@ fn text(report: &Value) -> String {
         "Flows      {} live, {} allowed, {} refused",
         flows["live"], flows["allowed_total"], flows["denied_total"]
     );
+    if let Some(dns) = report["dns"].as_object() {
+        let count = |key: &str| dns.get(key).and_then(Value::as_u64).unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "DNS        {} answered, {} forwarded, {} refused, {} failed, {} too fast",
+            count("answered_total"),
+            count("forwarded_total"),
+            count("refused_total"),
+            count("failed_total"),
+            count("limited_total")
+        );
+    }
     let _ = writeln!(out, "Limits");
     for limit in list(&report["headroom"]) {
         let what = word(&limit["what"]);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Serialize, Serializer};
 
+use super::Dns;
 use crate::name::ServerName;
 
 /// A whole, valid configuration.
@@ -338,27 +339,6 @@ impl Default for Limits {
     }
 }
 
-/// `[dns]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dns {
-    /// `listen = "off"`.
-    Off,
-    /// `listen = "lan"`.
-    Lan {
-        /// What happens to devices' port 53 to other resolvers.
-        foreign: ForeignDns,
-    },
-}
-
-/// `dns.foreign`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForeignDns {
-    /// Answer it here.
-    Redirect,
-    /// Refuse it.
-    Refuse,
-}
-
 /// `[audit]`.
 #[derive(Clone, Debug)]
 pub struct AuditConfig {
@@ -368,6 +348,8 @@ pub struct AuditConfig {
     pub keys: PathBuf,
     /// How much is kept.
     pub retention: Retention,
+    /// `report-every`: how often a flow that lives long says what it moved (default 15 minutes).
+    pub report_every: Duration,
 }
 
 /// How much of the audit log is kept.

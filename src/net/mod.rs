@@ -4,6 +4,7 @@
 //! is read in one place.
 
 pub mod addr;
+pub mod datagram;
 pub mod neighbour;
 pub mod netlink;
 pub mod pulse;

@@ -85,6 +85,7 @@ impl Carried {
                     return Poll::Ready(Cut::Returned);
                 }
                 Poll::Ready(Order::Look(_)) => {}
+                Poll::Ready(Order::Report) => self.record.report(self.watched.traffic()),
                 Poll::Pending => return Poll::Pending,
             }
         }

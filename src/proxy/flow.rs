@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::Rules;
 use super::carried::{Carried, Carrying};
 use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
@@ -20,7 +21,6 @@ use super::limits::{Admitted, TooMany};
 use super::stats::Counted;
 use super::thread::Shared;
 use super::tracker::{By, Cut, Registered};
-use super::{Recognised, Rules};
 use crate::audit::{
     DeviceFacts, DialFacts, DnsFacts, FlowRecord, LearntFacts, NoteFacts, RuleFacts, Slot,
 };
@@ -176,21 +176,16 @@ async fn set_up(
     Ok(Ready { endpoint, watched, onlookers })
 }
 
-/// Who asks. Where entries have hardware addresses, a kernel that does not say which one the device
-/// has is a refusal: the device could be the one with an entry, or one that took its address.
+/// Who asks; a device that cannot be told is refused.
 fn recognise(shared: &Shared, from: IpAddr, record: &mut FlowRecord) -> Result<Asking, Stop> {
-    let mac = match shared.rules.now().recognised {
-        Recognised::ByAddress => shared.neighbours.heard(from),
-        Recognised::ByMac => {
-            let asked = shared.neighbours.ask(from, shared.lookup.as_ref());
-            asked.map_err(|error| Stop {
-                detail: Some(error.to_string()),
-                ..Stop::new(Reason::DeviceUnknown)
-            })?
-        }
-    };
-    record.set_mac(mac);
-    Ok(Asking { address: from, mac })
+    let recognised = shared.rules.now().recognised;
+    let asking = recognised.asking(from, &shared.neighbours, shared.lookup.as_ref());
+    let asking = asking.map_err(|error| Stop {
+        detail: Some(error.to_string()),
+        ..Stop::new(Reason::DeviceUnknown)
+    })?;
+    record.set_mac(asking.mac);
+    Ok(asking)
 }
 
 async fn read_hello(
@@ -200,6 +195,7 @@ async fn read_hello(
 ) -> Result<Heard, Stop> {
     let deadline = Instant::now() + HELLO_DEADLINE;
     let mut reader = HelloReader::new();
+    let mut heard = 0_usize;
     loop {
         let stopped = match tokio::time::timeout_at(deadline, device.readable()).await {
             Err(_) => Some(Stopped::Deadline),
@@ -214,7 +210,11 @@ async fn read_hello(
             let mut scratch = shared.scratch.borrow_mut();
             match device.try_read(&mut scratch) {
                 Ok(0) => None,
-                Ok(count) => scratch.get(..count).map(|bytes| reader.push(bytes)),
+                Ok(count) => {
+                    heard = heard.saturating_add(count);
+                    record.set_heard(heard);
+                    scratch.get(..count).map(|bytes| reader.push(bytes))
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(_) => None,
             }

@@ -12,6 +12,7 @@ mod flow;
 mod generations;
 mod handshake;
 mod ja4_cache;
+mod leaving;
 mod limits;
 mod returns;
 mod stats;
@@ -21,11 +22,12 @@ mod tracker;
 pub use dials::{Dials, DialsStatus};
 pub use fingerprints::Fingerprints;
 pub use ja4_cache::Ja4Cache;
+pub use leaving::Leaving;
 pub use limits::Limits;
 pub use returns::{Origin, Returns};
 pub use stats::{Stats, Totals};
 pub use thread::{Command, DataThread, ThreadLink, ThreadOptions, ThreadReport};
-pub use tracker::{FlowStates, Leaving};
+pub use tracker::FlowStates;
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -34,6 +36,7 @@ use ipnet::Ipv4Net;
 use time::OffsetDateTime;
 
 use crate::config::Site;
+use crate::net::neighbour::{CouldNotAsk, Lookup, Neighbours};
 use crate::policy::{Asking, Grant, Policy};
 use crate::resolve::{self, Book};
 use crate::tunnel::Tunnels;
@@ -62,6 +65,26 @@ pub enum Recognised {
     ByMac,
     /// No entry has one.
     ByAddress,
+}
+
+impl Recognised {
+    /// Who asks from an address.
+    ///
+    /// # Errors
+    /// Entries have hardware addresses, and the kernel does not say which one this device has: it could
+    /// be the one with an entry, or one that took its address.
+    pub fn asking(
+        self,
+        address: IpAddr,
+        neighbours: &Neighbours,
+        lookup: Option<&Lookup>,
+    ) -> Result<Asking, CouldNotAsk> {
+        let mac = match self {
+            Self::ByAddress => neighbours.heard(address),
+            Self::ByMac => neighbours.ask(address, lookup)?,
+        };
+        Ok(Asking { address, mac })
+    }
 }
 
 impl Rules {

@@ -16,10 +16,11 @@ use super::dials::Dials;
 use super::fingerprints::Fingerprints;
 use super::flow;
 use super::ja4_cache::Ja4Cache;
+use super::leaving::Leaving;
 use super::limits::Limits;
 use super::returns::{Origin, Returns};
 use super::stats::Stats;
-use super::tracker::{Cut, FlowStates, Leaving, Tracker};
+use super::tracker::{Cut, FlowStates, Tracker};
 use super::{Rules, RulesInForce};
 use crate::audit::{Audit, CommonFacts};
 use crate::intercept::{Accepting, Listeners};
@@ -234,6 +235,7 @@ async fn run(
         ja4: RefCell::default(),
         pulses: Pulses::open().ok(),
     });
+    tokio::task::spawn_local(sweep(Rc::clone(&shared)));
     let patience = loop {
         tokio::select! {
             command = inbox.recv() => match command {
@@ -264,6 +266,16 @@ async fn accept(shared: &Rc<Shared>, accepting: &Accepting) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Has every connected flow record what it has moved, once in `audit.report-every`: a part of the flows
+/// at a time, so that there is no timer for each and no moment at which all of them report.
+async fn sweep(shared: Rc<Shared>) {
+    for part in (0..SWEEPS).cycle() {
+        let every = shared.rules.now().site.audit.report_every;
+        tokio::time::sleep(every / SWEEPS).await;
+        shared.tracker.report(part, SWEEPS);
     }
 }
 
@@ -302,6 +314,8 @@ async fn drain(shared: &Shared, patience: Duration, inbox: &mut mpsc::UnboundedR
     shared.tracker.emptied().await;
 }
 
+/// In how many parts flows report.
+const SWEEPS: u32 = 60;
 const SCRATCH: usize = 16 * 1024;
 /// A thread that is busy for longer serves no device either.
 const REPORT_PATIENCE: Duration = Duration::from_secs(2);

@@ -15,7 +15,6 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::Rules;
 use super::returns::{Earlier, Origin, Returns};
@@ -36,22 +35,6 @@ pub(super) enum Cut {
     TunnelLost,
 }
 
-/// Which flows are to leave a tunnel.
-#[derive(Clone, Debug)]
-pub enum Leaving {
-    /// All on the interface with this index, which was deleted: nothing can move by it.
-    Deleted(u32),
-    /// Those that nothing comes to by this tunnel, while others can carry them.
-    Silent {
-        /// The tunnel.
-        interface: InterfaceName,
-        /// For how long it has been silent, in seconds.
-        seconds: u16,
-        /// It carries again.
-        stop: CancellationToken,
-    },
-}
-
 /// What a flow is told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -59,6 +42,8 @@ pub(super) enum Order {
     Cut(Cut),
     /// To see whether its device or its endpoint is still there.
     Look(Look),
+    /// To record what it has moved.
+    Report,
 }
 
 /// How suspicious a look is.
@@ -127,6 +112,7 @@ pub(super) struct Tracked {
     origin: Cell<Origin>,
     cut: Cell<Option<Cut>>,
     look: Cell<Option<Look>>,
+    report: Cell<bool>,
     /// Nobody has to look at it before, in seconds since the tracker began.
     quiet_until: Cell<u32>,
     waker: RefCell<Option<Waker>>,
@@ -178,6 +164,7 @@ impl Tracker {
             origin: Cell::new(Origin::UNKNOWN),
             cut: Cell::new(None),
             look: Cell::new(None),
+            report: Cell::new(false),
             quiet_until: Cell::new(0),
             waker: RefCell::new(None),
             asking: Cell::new(None),
@@ -219,26 +206,24 @@ impl Tracker {
         }
     }
 
-    /// Has flows leave a tunnel, one after the other, so that their devices do not come back all at
-    /// once: those for which nothing comes through it any more.
-    pub(super) fn leave(&self, leaving: Leaving) {
+    /// Has one of `parts` parts of the connected flows record what they have moved. Each flow keeps its
+    /// part as long as it lives.
+    pub(super) fn report(&self, part: u32, parts: u32) {
         let flows = self.flows.borrow();
-        let affected = flows.all().filter(|flow| flow.is_affected(&leaving));
-        let affected: Vec<_> = affected.map(Rc::downgrade).collect();
-        drop(flows);
-        tokio::task::spawn_local(async move {
-            let at_once = affected.len().div_ceil(LEAVE_STEPS).max(LEAVE_AT_ONCE);
-            for some in affected.chunks(at_once) {
-                for flow in some.iter().filter_map(Weak::upgrade) {
-                    match &leaving {
-                        Leaving::Deleted(_) => flow.cut(Cut::TunnelLost),
-                        Leaving::Silent { stop, .. } if stop.is_cancelled() => return,
-                        Leaving::Silent { seconds, .. } => flow.look(Look::Stranded(*seconds)),
-                    }
-                }
-                tokio::time::sleep(LEAVE_STEP).await;
-            }
-        });
+        let places = flows.flows.iter().skip(part as usize).step_by(parts as usize);
+        for flow in places.flatten().filter(|flow| flow.is_connected()) {
+            flow.report.set(true);
+            flow.wake();
+        }
+    }
+
+    /// The flows that are connected by what is asked for.
+    pub(super) fn connected_by(&self, wanted: impl Fn(&By) -> bool) -> Vec<Weak<Tracked>> {
+        let is_wanted = |flow: &&Rc<Tracked>| {
+            let permit = flow.permit.borrow();
+            permit.as_ref().and_then(|permit| permit.by.as_ref()).is_some_and(&wanted)
+        };
+        self.flows.borrow().all().filter(is_wanted).map(Rc::downgrade).collect()
     }
 
     /// Counts how the flows are.
@@ -356,7 +341,7 @@ impl Registered {
             loop {
                 match self.poll_order(cx) {
                     Poll::Ready(Order::Cut(cut)) => return Poll::Ready(cut),
-                    Poll::Ready(Order::Look(_)) => {}
+                    Poll::Ready(Order::Look(_) | Order::Report) => {}
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -371,6 +356,9 @@ impl Registered {
         }
         if let Some(look) = self.tracked.look.take() {
             return Poll::Ready(Order::Look(look));
+        }
+        if self.tracked.report.take() {
+            return Poll::Ready(Order::Report);
         }
         match &mut *self.tracked.waker.borrow_mut() {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -393,12 +381,12 @@ impl Drop for Registered {
 }
 
 impl Tracked {
-    fn cut(&self, cut: Cut) {
+    pub(super) fn cut(&self, cut: Cut) {
         self.cut.set(Some(cut));
         self.wake();
     }
 
-    fn look(&self, look: Look) {
+    pub(super) fn look(&self, look: Look) {
         self.look.set(Some(look));
         self.wake();
     }
@@ -408,20 +396,13 @@ impl Tracked {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether the flow is connected, and was not asked to look a moment ago.
-    fn may_look(&self, now: Duration) -> bool {
-        let connected = self.permit.borrow().as_ref().is_some_and(|permit| permit.by.is_some());
-        connected && u64::from(self.quiet_until.get()) <= now.as_secs()
+    fn is_connected(&self) -> bool {
+        self.permit.borrow().as_ref().is_some_and(|permit| permit.by.is_some())
     }
 
-    /// Whether the flow goes by the tunnel that is to be left.
-    fn is_affected(&self, leaving: &Leaving) -> bool {
-        let permit = self.permit.borrow();
-        let by = permit.as_ref().and_then(|permit| permit.by.as_ref());
-        by.is_some_and(|by| match leaving {
-            Leaving::Deleted(link) => by.link == *link,
-            Leaving::Silent { interface, .. } => by.interface == *interface,
-        })
+    /// Whether the flow is connected, and was not asked to look a moment ago.
+    fn may_look(&self, now: Duration) -> bool {
+        self.is_connected() && u64::from(self.quiet_until.get()) <= now.as_secs()
     }
 
     /// `None` for a flow that was not granted anything yet.
@@ -462,11 +443,6 @@ fn look_again(flow: &Rc<Tracked>) {
     });
 }
 
-/// How many steps the flows of a tunnel leave it in, at most.
-const LEAVE_STEPS: usize = 100;
-const LEAVE_STEP: Duration = Duration::from_millis(100);
-/// How many go in one step, at least.
-const LEAVE_AT_ONCE: usize = 4;
 /// Between a probe and the look at what came of it.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Flows of one device to one name that look after it when it opens another.

@@ -8,12 +8,16 @@
     reason = "a test that meets the unexpected has to fail"
 )]
 
+mod checker;
 mod crash;
+mod dns;
 mod full;
+mod long;
 mod projection;
 #[path = "../support/proof.rs"]
 mod proof;
 mod records;
 mod run;
+#[path = "../support/schema.rs"]
 mod schema;
 mod support;

@@ -16,6 +16,7 @@ fn every_flow_record_fits_the_closed_schema_of_1_3() {
     let mut flow = allowed(&audit);
     wait(flow.open()).unwrap();
     flow.set_dial(dial());
+    flow.report(TrafficFacts { up: 1, down: 1, spliced: 2 });
     flow.close(FlowEnd::PolicyWithdrawn, TrafficFacts { up: 1, down: 2, spliced: 3 });
     let mut flow = allowed(&audit);
     flow.set_learnt(LearntFacts { reason: Reason::NameNotAllowed, remedy: None });
@@ -28,8 +29,8 @@ fn every_flow_record_fits_the_closed_schema_of_1_3() {
     audit.close();
     let stored: Vec<Value> = records(directory.path());
     let stored: Vec<&Value> = stored.iter().filter(|r| r["class_uid"] == 4001).collect();
-    let projected = export(directory.path());
-    assert_eq!((stored.len(), projected.len()), (7, 7));
+    let projected = export(directory.path(), "flow");
+    assert_eq!((stored.len(), projected.len()), (8, 8));
     for (stored, projected) in stored.into_iter().zip(&projected) {
         assert_eq!(problems(projected), Vec::<String>::new(), "{projected}");
         assert_eq!(projected["unmapped"]["is_alert"], stored["is_alert"]);
@@ -37,6 +38,9 @@ fn every_flow_record_fits_the_closed_schema_of_1_3() {
         let info = &stored["connection_info"];
         assert_eq!(projected["unmapped"]["community_uid"], info["community_uid"]);
         assert_eq!(projected["unmapped"]["chain"], stored["unmapped"]["chain"]);
+        for name in ["app_protocol_name", "cumulative_traffic"] {
+            assert_eq!(projected["unmapped"].get(name), stored.get(name));
+        }
         let observed = stored["action_id"] == 3;
         assert_eq!(projected["action_id"] == 99, observed);
         assert_eq!(projected["unmapped"]["action"] == "Observed", observed);
@@ -45,9 +49,11 @@ fn every_flow_record_fits_the_closed_schema_of_1_3() {
     assert!(projected.iter().any(|record| record["action_id"] == 99));
 }
 
-fn export(directory: &std::path::Path) -> Vec<Value> {
+pub(crate) fn export(directory: &std::path::Path, kind: &str) -> Vec<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-    command.args(["audit", "export", "--format", "ocsf-1.3", "--dir"]).arg(directory);
+    command
+        .args(["audit", "export", "--format", "ocsf-1.3", "--type", kind, "--dir"])
+        .arg(directory);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();

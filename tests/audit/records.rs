@@ -14,7 +14,7 @@ use sluicegate::reason::Reason;
 use crate::support::{allowed, assert_promises, device, dial, dialled, hello, rule, start, wait};
 
 /// The records that a flow leaves.
-fn left_by(flow: impl FnOnce(&Audit)) -> Vec<Value> {
+pub(crate) fn left_by(flow: impl FnOnce(&Audit)) -> Vec<Value> {
     let directory = tempfile::tempdir().unwrap();
     let audit = start(directory.path(), 4);
     flow(&audit);
@@ -22,7 +22,7 @@ fn left_by(flow: impl FnOnce(&Audit)) -> Vec<Value> {
     assert_promises(directory.path())
 }
 
-fn classes(record: &Value) -> [u64; 5] {
+pub(crate) fn classes(record: &Value) -> [u64; 5] {
     ["activity_id", "status_id", "action_id", "disposition_id", "severity_id"]
         .map(|name| record[name].as_u64().unwrap())
 }
@@ -59,7 +59,7 @@ fn a_learnt_flow_says_what_would_have_refused_it() {
     }
 }
 
-const TRAFFIC: TrafficFacts = TrafficFacts { up: 18_240, down: 9_312, spliced: 4_096 };
+pub(crate) const TRAFFIC: TrafficFacts = TrafficFacts { up: 18_240, down: 9_312, spliced: 4_096 };
 
 #[test]
 fn an_allowed_flow_opens_and_closes() {
@@ -190,17 +190,17 @@ fn what_the_endpoint_will_have_against_a_hello_is_in_all_its_records() {
 #[test]
 fn every_end_has_its_row() {
     let rows = [
-        (FlowEnd::ClosedByDevice, "closed_by_device", [2, 1, 1, 1, 1], "ShADdFf"),
-        (FlowEnd::ClosedByEndpoint, "closed_by_endpoint", [2, 1, 1, 1, 1], "ShADdfF"),
-        (FlowEnd::Idle, "idle", [2, 1, 1, 1, 1], "ShADd"),
-        (FlowEnd::Drained, "drained", [2, 1, 1, 1, 1], "ShADd"),
-        (FlowEnd::ResetByDevice, "reset_by_device", [3, 2, 1, 1, 1], "ShADdR"),
-        (FlowEnd::ResetByEndpoint, "reset_by_endpoint", [3, 2, 1, 1, 1], "ShADdr"),
-        (FlowEnd::DeviceReturned, "device_returned", [3, 2, 1, 1, 1], "ShADd"),
-        (FlowEnd::PolicyWithdrawn, "policy_withdrawn", [3, 2, 2, 24, 2], "ShADd"),
-        (FlowEnd::InternalError, "internal_error", [3, 2, 1, 1, 3], "ShADd"),
+        (FlowEnd::ClosedByDevice, "closed_by_device", [2, 1, 1, 1, 1], "ShADdFf", "SF"),
+        (FlowEnd::ClosedByEndpoint, "closed_by_endpoint", [2, 1, 1, 1, 1], "ShADdfF", "SF"),
+        (FlowEnd::Idle, "idle", [2, 1, 1, 1, 1], "ShADd", "S1"),
+        (FlowEnd::Drained, "drained", [2, 1, 1, 1, 1], "ShADd", "S1"),
+        (FlowEnd::ResetByDevice, "reset_by_device", [3, 2, 1, 1, 1], "ShADdR", "RSTO"),
+        (FlowEnd::ResetByEndpoint, "reset_by_endpoint", [3, 2, 1, 1, 1], "ShADdr", "RSTR"),
+        (FlowEnd::DeviceReturned, "device_returned", [3, 2, 1, 1, 1], "ShADd", "S1"),
+        (FlowEnd::PolicyWithdrawn, "policy_withdrawn", [3, 2, 2, 24, 2], "ShADd", "S1"),
+        (FlowEnd::InternalError, "internal_error", [3, 2, 1, 1, 3], "ShADd", "OTH"),
     ];
-    for (end, code, expected, flags) in rows {
+    for (end, code, expected, flags, state) in rows {
         let records = left_by(|audit| {
             let mut flow = allowed(audit);
             wait(flow.open()).unwrap();
@@ -211,6 +211,7 @@ fn every_end_has_its_row() {
         assert_eq!(records[1]["status_code"], code);
         assert_eq!(classes(&records[1]), expected, "{code}");
         assert_eq!(records[1]["connection_info"]["flag_history"], flags);
+        assert_eq!(records[1]["unmapped"]["egress"]["conn_state"], state, "{code}");
     }
 }
 
@@ -220,6 +221,7 @@ fn a_refusal_explains_itself() {
         let mut flow = audit.reserve().unwrap().begin(device(), dialled());
         flow.set_hello(Some(&"telemetry.vendor.example".parse().unwrap()), &hello(), hello().ja4());
         flow.set_rule(rule());
+        flow.set_heard(522);
         let remedy = Some("Ask the vendor for a private name.");
         flow.refuse(Reason::NameNotAllowed, Some("no \"quotes\"\nhere"), remedy, Some(112));
     });
@@ -229,6 +231,8 @@ fn a_refusal_explains_itself() {
     assert_eq!(refusal["status_detail"], Reason::NameNotAllowed.sentence());
     assert_eq!(refusal["is_alert"], true);
     assert_eq!(refusal["tls"]["alert"], 112);
+    assert_eq!(refusal["traffic"], json!({ "bytes": 522, "bytes_out": 522, "bytes_in": 0 }));
+    assert_eq!(refusal["app_protocol_name"], "tls");
     let named = json!({ "from": "gate", "level": "fatal", "name": "unrecognized_name" });
     assert_eq!(refusal["unmapped"]["egress"]["tls_alert"], named);
     assert_eq!(refusal["connection_info"]["flag_history"], "ShADd");
@@ -250,8 +254,14 @@ fn a_refusal_before_any_hello_claims_nothing() {
         flow.refuse(Reason::HelloTimeout, Some(""), None, Some(80));
     });
     let [not_tls, timeout] = records.as_slice() else { panic!("{records:?}") };
-    let absent =
-        ["tls", "ja4_fingerprint_list", "policy", "firewall_rule", "proxy_endpoint", "traffic"];
+    let absent = [
+        "tls",
+        "ja4_fingerprint_list",
+        "policy",
+        "firewall_rule",
+        "proxy_endpoint",
+        "app_protocol_name",
+    ];
     for name in absent {
         assert!(not_tls.get(name).is_none() && timeout.get(name).is_none(), "{name}");
     }
@@ -325,18 +335,34 @@ fn packets_are_counted_with_what_is_known_of_them() {
 fn a_flow_that_cannot_be_connected_fails() {
     let records = left_by(|audit| {
         let mut flow = allowed(audit);
+        flow.set_heard(517);
         wait(flow.open()).unwrap();
         flow.fail(Reason::EndpointUnreachable, Some("no answer from 10.20.0.44:443 in 3 s"));
         // A refusal that comes too late is the same to the log.
         let mut flow = allowed(audit);
         wait(flow.open()).unwrap();
         flow.refuse(Reason::ShuttingDown, None, None, None);
+        // Connected, but the endpoint did not take the hello.
+        let mut flow = allowed(audit);
+        wait(flow.open()).unwrap();
+        flow.set_dial(dial());
+        flow.fail(Reason::EndpointRefused, None);
+        let mut flow = allowed(audit);
+        wait(flow.open()).unwrap();
+        flow.fail(Reason::EndpointRefused, None);
     });
     let codes: Vec<_> =
         records.iter().map(|record| record["status_code"].as_str().unwrap()).collect();
-    assert_eq!(codes, ["open", "endpoint_unreachable", "open", "shutting_down"]);
+    assert_eq!(codes.iter().filter(|code| **code == "open").count(), 4);
+    assert_eq!(
+        [codes[1], codes[3], codes[5]],
+        ["endpoint_unreachable", "shutting_down", "endpoint_refused"]
+    );
     assert_eq!(classes(&records[1]), [4, 2, 1, 1, 3]);
-    assert_eq!(records[1]["traffic"]["bytes"], 0);
+    assert_eq!(records[1]["traffic"]["bytes_out"], 517);
+    assert_eq!(records[1]["unmapped"]["egress"]["conn_state"], "S0");
+    assert_eq!(records[5]["unmapped"]["egress"]["conn_state"], "S1");
+    assert_eq!(records[7]["unmapped"]["egress"]["conn_state"], "REJ");
     assert_eq!(records[1]["unmapped"]["egress"]["detail"], "no answer from 10.20.0.44:443 in 3 s");
     assert_eq!(classes(&records[3]), [4, 2, 1, 1, 3]);
 }

@@ -7,6 +7,7 @@ use sluicegate::lab::services::IOT_DATA;
 use sluicegate::lab::{Lab, inside};
 
 use super::gate::*;
+use super::mistakes::TEN_MISTAKES;
 
 /// The gate must not start: exit code 1, one sentence, nothing half-applied.
 #[track_caller]
@@ -160,26 +161,3 @@ fn ten_mistakes_are_told_at_once() {
         assert!(stderr(&missing).contains("/nonexistent/sluicegate.toml"), "{missing:?}");
     });
 }
-
-const TEN_MISTAKES: &str = r#"[site]
-name = "augsburg-2"
-region = "eu-central"
-[devices]
-interfaces = ["lan0"]
-netwoks = ["10.10.0.0/16"]
-networks = ["10.10.0.1/16"]
-[tunnel]
-interfaces = ["vpn1", "lan0"]
-mss = 20
-[resolver]
-inbound = ["10.21.0.53"]
-[vpc]
-networks = ["10.20.0.0/16"]
-[endpoint.historian]
-hosts = ["*.corp.example"]
-ports = [15443]
-[policy]
-default = ["historien"]
-[admin]
-socket = "control.sock"
-"#;

@@ -12,7 +12,7 @@ use crate::stand::PRESS;
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
     sent: u64,
-    /// Its kernel takes no more for now.
+    /// Its kernel's buffer is full.
     blocked: bool,
 }
 

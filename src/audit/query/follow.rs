@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Query;
 use super::plan::Plan;
 use crate::audit::read::ReadError;
-use crate::audit::segment::{Scan, SegmentName, segments};
+use crate::audit::segment::{Scan, SegmentName, if_there, segments};
 use crate::audit::view::View;
 
 /// Where reading goes on.
@@ -73,7 +73,8 @@ impl Tail {
     ) -> Result<(), ReadError> {
         let Some((segment, offset)) = &mut self.at else { return Ok(()) };
         let failed = |source| ReadError { path: Some(segment.path.clone()), source };
-        let mut scan = Scan::open(&segment.path, *offset).map_err(failed)?;
+        let scan = if_there(Scan::open(&segment.path, *offset)).map_err(failed)?;
+        let Some(mut scan) = scan else { return Ok(()) };
         while let Some(raw) = scan.next(&mut self.line).map_err(failed)?.filter(|raw| raw.ended) {
             *offset += raw.bytes;
             let Ok(view) = View::parse(&self.line) else { continue };

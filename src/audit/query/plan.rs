@@ -1,15 +1,12 @@
 //! Which segments can hold what is asked for.
 
-use std::collections::HashMap;
-use std::io;
 use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
 
 use super::Query;
 use crate::audit::chain::Stored;
+use crate::audit::manifest;
 use crate::audit::read::ReadError;
-use crate::audit::segment::{Scan, SegmentName, segments};
+use crate::audit::segment::{Scan, SegmentName, if_there, segments};
 
 /// The segments to look into, oldest first.
 #[derive(Clone, Debug)]
@@ -61,7 +58,7 @@ impl Plan {
 /// The least and greatest time at which lines of each segment were written, as far as it is known:
 /// from the manifest, or else from the first lines.
 fn times(directory: &Path, segments: &[SegmentName]) -> Result<Vec<Option<(u64, u64)>>, ReadError> {
-    let sealed = manifest(directory).map_err(|source| ReadError { path: None, source })?;
+    let sealed = manifest::read(directory, segments)?;
     let mut firsts = Vec::with_capacity(segments.len());
     for segment in segments {
         let known = sealed.get(&segment.first).map(|sealed| sealed.first_time);
@@ -85,31 +82,9 @@ fn times(directory: &Path, segments: &[SegmentName]) -> Result<Vec<Option<(u64, 
 fn first_time(segment: &SegmentName) -> Result<Option<u64>, ReadError> {
     let failed = |source| ReadError { path: Some(segment.path.clone()), source };
     let mut line = Vec::new();
-    Scan::open(&segment.path, 0).and_then(|mut scan| scan.next(&mut line)).map_err(failed)?;
+    let first = Scan::open(&segment.path, 0).and_then(|mut scan| scan.next(&mut line));
+    if_there(first).map_err(failed)?;
     Ok(Stored::parse(&line).map(|stored| stored.metadata.logged_time))
-}
-
-/// A line of `manifest.ndjson`.
-#[derive(Deserialize)]
-struct Sealed {
-    first: u64,
-    first_time: u64,
-    last_time: u64,
-}
-
-fn manifest(directory: &Path) -> io::Result<HashMap<u64, Sealed>> {
-    let mut found = HashMap::new();
-    let mut scan = match Scan::open(&directory.join("manifest.ndjson"), 0) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-        scan => scan?,
-    };
-    let mut line = Vec::new();
-    while scan.next(&mut line)?.is_some() {
-        if let Ok(sealed) = serde_json::from_slice::<Sealed>(&line) {
-            found.insert(sealed.first, sealed);
-        }
-    }
-    Ok(found)
 }
 
 const SLACK_MS: u64 = 300_000;

@@ -12,7 +12,7 @@ use memchr::{memchr, memrchr};
 use super::Query;
 use super::plan::Piece;
 use crate::audit::read::ReadError;
-use crate::audit::segment::{MAX_LINE, Source};
+use crate::audit::segment::{MAX_LINE, Source, if_there};
 use crate::audit::view::View;
 
 /// A query, made ready to search.
@@ -38,14 +38,17 @@ impl<'q> Search<'q> {
     }
 
     /// Gives every record of a segment that fits to `found`, with its line. Returns how many lines
-    /// cannot be read, of those that were looked at.
+    /// cannot be read, of those that were looked at. In a segment that retention has removed since it
+    /// was listed there is nothing.
     pub(super) fn piece(
         &self,
         piece: &Piece,
         mut found: impl FnMut(&[u8], &View<'_>) -> ControlFlow<()>,
     ) -> Result<u64, ReadError> {
         let failed = |source| ReadError { path: Some(piece.path.clone()), source };
-        let mut blocks = Blocks::open(piece).map_err(failed)?;
+        let Some(mut blocks) = if_there(Blocks::open(piece)).map_err(failed)? else {
+            return Ok(0);
+        };
         let mut unread = 0;
         let mut line = |line: &[u8]| {
             if !self.may_fit(line) {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::audit::chain::{Hex, Stored, hash};
 use crate::audit::clock;
 use crate::audit::read::ReadError;
-use crate::audit::segment::{Scan, SegmentName, segments};
+use crate::audit::segment::{Scan, SegmentName, if_there, segments};
 use crate::audit::view::View;
 
 /// How large a log is, how fast it grows, and where it ends.
@@ -89,13 +89,14 @@ fn first(segment: &SegmentName) -> Result<Option<Place>, ReadError> {
     let failed = |source| ReadError { path: Some(segment.path.clone()), source };
     let mut line = Vec::new();
     let found = Scan::open(&segment.path, 0).and_then(|mut scan| scan.next(&mut line));
-    let whole = found.map_err(failed)?.is_some_and(|raw| raw.ended);
+    let whole = if_there(found).map_err(failed)?.flatten().is_some_and(|raw| raw.ended);
     Ok(whole.then(|| Place::of(&line)).flatten())
 }
 
 fn last(segment: &SegmentName) -> Result<Option<Place>, ReadError> {
     let failed = |source| ReadError { path: Some(segment.path.clone()), source };
-    let mut scan = Scan::open(&segment.path, 0).map_err(failed)?;
+    let scan = if_there(Scan::open(&segment.path, 0)).map_err(failed)?;
+    let Some(mut scan) = scan else { return Ok(None) };
     let (mut line, mut last) = (Vec::new(), Vec::new());
     while scan.next(&mut line).map_err(failed)?.is_some_and(|raw| raw.ended) {
         std::mem::swap(&mut line, &mut last);
@@ -109,7 +110,9 @@ fn last_hour(segments: &[SegmentName], newest: &Place) -> Result<u64, ReadError>
     let mut begins = newest.seq.saturating_add(1);
     for segment in segments.iter().rev() {
         let failed = |source| ReadError { path: Some(segment.path.clone()), source };
-        let mut scan = Scan::open(&segment.path, 0).map_err(failed)?;
+        let scan = if_there(Scan::open(&segment.path, 0)).map_err(failed)?;
+        // What is older is gone as well.
+        let Some(mut scan) = scan else { break };
         let mut line = Vec::new();
         let mut is_first = true;
         while scan.next(&mut line).map_err(failed)?.is_some_and(|raw| raw.ended) {

@@ -148,7 +148,7 @@ impl Count {
     fn one(view: &View<'_>) -> Self {
         let denied = view.verdict() == Some(Verdict::Deny);
         Self {
-            flows: if view.ends() { 0 } else { view.weight() },
+            flows: if view.ends() || view.goes_on() { 0 } else { view.weight() },
             bytes: if view.ends() { view.bytes().unwrap_or(0) } else { 0 },
             denies: if denied { view.weight() } else { 0 },
         }

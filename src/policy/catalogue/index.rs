@@ -73,7 +73,7 @@ struct Node {
     blanks: Vec<(Blank, Self)>,
     /// Forms that end here, in the catalogue's order.
     ends: Vec<Entry>,
-    /// Forms whose first placeholder takes all labels that are left, in the catalogue's order.
+    /// Forms whose first blank takes all labels that are left, in the catalogue's order.
     rest: Vec<Entry>,
 }
 
@@ -140,7 +140,7 @@ struct Entry {
     pattern: &'static str,
 }
 
-/// A label with placeholders: what it begins and ends with.
+/// A label with blanks: what it begins and ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Blank {
     before: &'static str,

@@ -109,7 +109,7 @@ pub(super) fn table_name(service: Service) -> Option<&'static str> {
 }
 
 /// Every row, in the order in which they are tried: the first match wins, so rows with a literal
-/// label stand before those with a placeholder in its place.
+/// label stand before those with a blank in its place.
 fn rows() -> impl Iterator<Item = &'static Row> {
     [public::OWN_ENDPOINT, public::PUBLIC_ONLY, services::SERVICES, public::LEGACY]
         .into_iter()
@@ -181,7 +181,7 @@ pub(super) struct Table {
 
 /// One way in which a row's names are written.
 ///
-/// Placeholders: `{r}` region, `{main}` `{dual}` `{on}` the partition's domains, `{account}` twelve
+/// Blanks: `{r}` region, `{main}` `{dual}` `{on}` the partition's domains, `{account}` twelve
 /// digits, `{prefix}` `{id}` one label or part of one, `{bucket}` `{any}` one label or more (at the
 /// beginning only).
 #[derive(Clone, Copy, Debug)]

@@ -32,7 +32,7 @@ impl<'n> Located<'n> {
     }
 }
 
-/// What a name has in the places of a form's placeholders.
+/// What a name has in the places of a form's blanks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Matched<'n> {
     pub(super) partition: Partition,
@@ -42,7 +42,7 @@ pub(super) struct Matched<'n> {
     pub(super) bucket: Option<&'n str>,
 }
 
-/// What to write into a form's placeholders.
+/// What to write into a form's blanks.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::policy) struct Blanks<'a> {
     pub(in crate::policy) partition: Partition,
@@ -88,7 +88,7 @@ impl Form {
     }
 }
 
-/// Compares labels from the right; the leftmost placeholder may take several.
+/// Compares labels from the right; the leftmost blank may take several.
 fn match_labels<'n>(
     mut pattern: &str,
     mut name: &'n str,
@@ -117,26 +117,26 @@ pub(super) fn split_last(text: &str) -> (Option<&str>, &str) {
     text.rsplit_once('.').map_or((None, text), |(rest, last)| (Some(rest), last))
 }
 
-/// Compares one label with one label of a form: literals around placeholders.
+/// Compares one label with one label of a form: literals around blanks.
 fn match_label<'n>(pattern: &str, label: &'n str, mut matched: Matched<'n>) -> Option<Matched<'n>> {
     let Some((before, behind)) = pattern.split_once('{') else {
         return (pattern == label).then_some(matched);
     };
     let label = label.strip_prefix(before)?;
-    let (placeholder, behind) = behind.split_once('}')?;
+    let (blank, behind) = behind.split_once('}')?;
     let literal = behind.split_once('{').map_or(behind, |(literal, _)| literal);
-    // A placeholder takes as much as it can: `{id}-{account}` splits at the last hyphen.
+    // A blank takes as much as it can: `{id}-{account}` splits at the last hyphen.
     let end = if literal.is_empty() { label.len() } else { label.rfind(literal)? };
     let (value, rest) = label.split_at_checked(end)?;
-    fill(placeholder, value, &mut matched)?;
+    fill(blank, value, &mut matched)?;
     match_label(behind, rest, matched)
 }
 
-fn fill<'n>(placeholder: &str, value: &'n str, matched: &mut Matched<'n>) -> Option<()> {
+fn fill<'n>(blank: &str, value: &'n str, matched: &mut Matched<'n>) -> Option<()> {
     if value.is_empty() {
         return None;
     }
-    match placeholder {
+    match blank {
         "r" => {
             let partition = Partition::of_region(value)?;
             let same_domain = Domain::Main.of(partition) == Domain::Main.of(matched.partition);

@@ -45,6 +45,7 @@ pub(super) fn bare() -> Site {
             directory: "/nowhere".into(),
             keys: "/nowhere/keys".into(),
             retention: Retention::default(),
+            report_every: Duration::from_mins(15),
         },
         admin: Admin {
             listen: (Ipv4Addr::LOCALHOST, 9443).into(),

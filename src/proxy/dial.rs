@@ -44,9 +44,10 @@ pub(super) struct DialMemory {
 }
 
 impl DialMemory {
-    fn note(&self, candidate: &Candidate, outcome: Outcome) {
+    fn note(&self, candidate: &Candidate<'_>, outcome: Outcome) {
         let mut failed = self.failed.borrow_mut();
         match outcome {
+            Outcome::Connected if failed.is_empty() => {}
             Outcome::Connected => {
                 failed.remove(&candidate.key());
             }
@@ -59,8 +60,12 @@ impl DialMemory {
         }
     }
 
-    fn is_doubtful(&self, candidate: &Candidate) -> bool {
+    fn is_doubtful(&self, candidate: &Candidate<'_>) -> bool {
         let failed = self.failed.borrow();
+        // Most of the time there is none, and a key is not for nothing.
+        if failed.is_empty() {
+            return false;
+        }
         failed.get(&candidate.key()).is_some_and(|at| at.elapsed() < DOUBTFUL_FOR)
     }
 }
@@ -72,13 +77,13 @@ enum Outcome {
 }
 
 /// An address, and a tunnel to it.
-#[derive(Clone, Debug)]
-struct Candidate {
-    endpoint: Endpoint,
-    way: Way,
+#[derive(Clone, Copy, Debug)]
+struct Candidate<'a> {
+    endpoint: &'a Endpoint,
+    way: &'a Way,
 }
 
-impl Candidate {
+impl Candidate<'_> {
     fn key(&self) -> (InterfaceName, SocketAddr) {
         (self.way.interface.clone(), self.endpoint.address())
     }
@@ -93,7 +98,7 @@ pub(super) async fn dial(
     turn: usize,
     deadline: tokio::time::Instant,
 ) -> Result<Dialed, DialFailed> {
-    let ways: Vec<Way> = tunnels.up().cloned().collect();
+    let ways: Vec<&Way> = tunnels.up().collect();
     if ways.is_empty() {
         let detail = "every tunnel interface is down or missing".to_owned();
         return Err(DialFailed { reason: Reason::TunnelDown, detail });
@@ -105,8 +110,8 @@ pub(super) async fn dial(
     match tokio::time::timeout_at(deadline, race.run()).await {
         Ok(Some((Candidate { endpoint, way }, stream))) => {
             let local = stream.local_addr().map_err(|error| failed_local(&error))?;
-            let (interface, took) = (way.interface, began.elapsed());
-            Ok(Dialed { stream, endpoint, local, interface, took })
+            let (interface, took) = (way.interface.clone(), began.elapsed());
+            Ok(Dialed { stream, endpoint: endpoint.clone(), local, interface, took })
         }
         Ok(None) => Err(explain(&race.failures, "failed")),
         Err(_) => {
@@ -119,14 +124,19 @@ pub(super) async fn dial(
 /// Every address by every tunnel. Each attempt differs from the one before in both, so that neither
 /// a dead zone nor a dead tunnel costs more than one wait; the best tunnel is tried first. What
 /// failed lately comes last.
-fn candidates(list: &[Endpoint], ways: &[Way], memory: &DialMemory, turn: usize) -> Vec<Candidate> {
-    let mut candidates: Vec<Candidate> = (0..list.len())
+fn candidates<'a>(
+    list: &'a [Endpoint],
+    ways: &[&'a Way],
+    memory: &DialMemory,
+    turn: usize,
+) -> Vec<Candidate<'a>> {
+    let mut candidates: Vec<Candidate<'a>> = (0..list.len())
         .flat_map(|round| {
             let from = round.wrapping_add(turn);
             let address = move |shift: usize| list.get(from.wrapping_add(shift) % list.len());
-            ways.iter().enumerate().filter_map(move |(shift, way)| {
-                Some(Candidate { endpoint: address(shift)?.clone(), way: way.clone() })
-            })
+            ways.iter()
+                .enumerate()
+                .filter_map(move |(shift, way)| Some(Candidate { endpoint: address(shift)?, way }))
         })
         .collect();
     candidates.sort_by_cached_key(|candidate| memory.is_doubtful(candidate));
@@ -135,15 +145,15 @@ fn candidates(list: &[Endpoint], ways: &[Way], memory: &DialMemory, turn: usize)
 
 /// Attempts side by side: each begins a little after the last, or when one fails.
 struct Race<'a> {
-    candidates: &'a [Candidate],
+    candidates: &'a [Candidate<'a>],
     memory: &'a DialMemory,
     /// How many of them have been started, in their order.
     started: usize,
-    failures: Vec<(&'a Candidate, io::Error)>,
+    failures: Vec<(&'a Candidate<'a>, io::Error)>,
 }
 
 impl<'a> Race<'a> {
-    async fn run(&mut self) -> Option<(Candidate, TcpStream)> {
+    async fn run(&mut self) -> Option<(Candidate<'a>, TcpStream)> {
         let mut attempts = FuturesUnordered::new();
         loop {
             match self.candidates.get(self.started) {
@@ -167,7 +177,7 @@ impl<'a> Race<'a> {
                     Ok(stream) => {
                         self.note_silent(Some(candidate));
                         self.memory.note(candidate, Outcome::Connected);
-                        return Some((candidate.clone(), stream));
+                        return Some((*candidate, stream));
                     }
                     Err(error) => {
                         self.memory.note(candidate, Outcome::Failed);
@@ -179,24 +189,24 @@ impl<'a> Race<'a> {
     }
 
     /// Remembers who had at least [`STAGGER`] more time than the winner and did not answer.
-    fn note_silent(&self, winner: Option<&Candidate>) {
+    fn note_silent(&self, winner: Option<&Candidate<'_>>) {
         let before =
-            |candidate: &&Candidate| winner.is_none_or(|winner| !std::ptr::eq(*candidate, winner));
+            |candidate: &&Candidate<'_>| winner.is_none_or(|won| !std::ptr::eq(*candidate, won));
         for candidate in self.candidates.iter().take(self.started).take_while(before) {
             self.memory.note(candidate, Outcome::Failed);
         }
     }
 }
 
-async fn attempt(candidate: &Candidate) -> (&Candidate, io::Result<TcpStream>) {
-    let outcome = match socket::tunnel_tcp(&candidate.way) {
+async fn attempt<'a>(candidate: &'a Candidate<'a>) -> (&'a Candidate<'a>, io::Result<TcpStream>) {
+    let outcome = match socket::tunnel_tcp(candidate.way) {
         Ok(socket) => socket.connect(candidate.endpoint.address()).await,
         Err(error) => Err(error),
     };
     (candidate, outcome)
 }
 
-fn explain(failures: &[(&Candidate, io::Error)], otherwise: &str) -> DialFailed {
+fn explain(failures: &[(&Candidate<'_>, io::Error)], otherwise: &str) -> DialFailed {
     let no_way = |error: &io::Error| matches!(error.raw_os_error(), Some(ENODEV | ENETDOWN));
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     let reason = if failures.is_empty() {

@@ -25,7 +25,7 @@ pub(super) struct Dialed {
     pub(super) stream: TcpStream,
     pub(super) endpoint: Endpoint,
     pub(super) local: SocketAddr,
-    pub(super) interface: InterfaceName,
+    pub(super) way: Way,
     pub(super) took: Duration,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct DialMemory {
 }
 
 impl DialMemory {
-    fn note(&self, candidate: &Candidate<'_>, outcome: Outcome) {
+    fn note(&self, candidate: &Candidate, outcome: Outcome) {
         let mut failed = self.failed.borrow_mut();
         match outcome {
             Outcome::Connected if failed.is_empty() => {}
@@ -60,7 +60,7 @@ impl DialMemory {
         }
     }
 
-    fn is_doubtful(&self, candidate: &Candidate<'_>) -> bool {
+    fn is_doubtful(&self, candidate: &Candidate) -> bool {
         let failed = self.failed.borrow();
         // Most of the time there is none, and a key is not for nothing.
         if failed.is_empty() {
@@ -77,13 +77,13 @@ enum Outcome {
 }
 
 /// An address, and a tunnel to it.
-#[derive(Clone, Copy, Debug)]
-struct Candidate<'a> {
-    endpoint: &'a Endpoint,
-    way: &'a Way,
+#[derive(Clone, Debug)]
+struct Candidate {
+    endpoint: Endpoint,
+    way: Way,
 }
 
-impl Candidate<'_> {
+impl Candidate {
     fn key(&self) -> (InterfaceName, SocketAddr) {
         (self.way.interface.clone(), self.endpoint.address())
     }
@@ -98,10 +98,9 @@ pub(super) async fn dial(
     turn: usize,
     deadline: tokio::time::Instant,
 ) -> Result<Dialed, DialFailed> {
-    let ways: Vec<&Way> = tunnels.up().collect();
+    let ways = tunnels.up();
     if ways.is_empty() {
-        let detail = "every tunnel interface is down or missing".to_owned();
-        return Err(DialFailed { reason: Reason::TunnelDown, detail });
+        return Err(DialFailed { reason: Reason::TunnelDown, detail: tunnels.why_none() });
     }
     let candidates = candidates(endpoints.list(), &ways, memory, turn);
     let began = Instant::now();
@@ -110,12 +109,16 @@ pub(super) async fn dial(
     match tokio::time::timeout_at(deadline, race.run()).await {
         Ok(Some((Candidate { endpoint, way }, stream))) => {
             let local = stream.local_addr().map_err(|error| failed_local(&error))?;
-            let (interface, took) = (way.interface.clone(), began.elapsed());
-            Ok(Dialed { stream, endpoint: endpoint.clone(), local, interface, took })
+            race.doubt(tunnels, Some(&way));
+            Ok(Dialed { stream, endpoint, local, way, took: began.elapsed() })
         }
-        Ok(None) => Err(explain(&race.failures, "failed")),
+        Ok(None) => {
+            race.doubt(tunnels, None);
+            Err(explain(&race.failures, "failed"))
+        }
         Err(_) => {
             race.note_silent(None);
+            race.doubt(tunnels, None);
             Err(explain(&race.failures, "did not answer in time"))
         }
     }
@@ -124,19 +127,14 @@ pub(super) async fn dial(
 /// Every address by every tunnel. Each attempt differs from the one before in both, so that neither
 /// a dead zone nor a dead tunnel costs more than one wait; the best tunnel is tried first. What
 /// failed lately comes last.
-fn candidates<'a>(
-    list: &'a [Endpoint],
-    ways: &[&'a Way],
-    memory: &DialMemory,
-    turn: usize,
-) -> Vec<Candidate<'a>> {
-    let mut candidates: Vec<Candidate<'a>> = (0..list.len())
+fn candidates(list: &[Endpoint], ways: &[Way], memory: &DialMemory, turn: usize) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = (0..list.len())
         .flat_map(|round| {
             let from = round.wrapping_add(turn);
             let address = move |shift: usize| list.get(from.wrapping_add(shift) % list.len());
-            ways.iter()
-                .enumerate()
-                .filter_map(move |(shift, way)| Some(Candidate { endpoint: address(shift)?, way }))
+            ways.iter().enumerate().filter_map(move |(shift, way)| {
+                Some(Candidate { endpoint: address(shift)?.clone(), way: way.clone() })
+            })
         })
         .collect();
     candidates.sort_by_cached_key(|candidate| memory.is_doubtful(candidate));
@@ -145,15 +143,15 @@ fn candidates<'a>(
 
 /// Attempts side by side: each begins a little after the last, or when one fails.
 struct Race<'a> {
-    candidates: &'a [Candidate<'a>],
+    candidates: &'a [Candidate],
     memory: &'a DialMemory,
     /// How many of them have been started, in their order.
     started: usize,
-    failures: Vec<(&'a Candidate<'a>, io::Error)>,
+    failures: Vec<(&'a Candidate, io::Error)>,
 }
 
 impl<'a> Race<'a> {
-    async fn run(&mut self) -> Option<(Candidate<'a>, TcpStream)> {
+    async fn run(&mut self) -> Option<(Candidate, TcpStream)> {
         let mut attempts = FuturesUnordered::new();
         loop {
             match self.candidates.get(self.started) {
@@ -177,7 +175,7 @@ impl<'a> Race<'a> {
                     Ok(stream) => {
                         self.note_silent(Some(candidate));
                         self.memory.note(candidate, Outcome::Connected);
-                        return Some((*candidate, stream));
+                        return Some((candidate.clone(), stream));
                     }
                     Err(error) => {
                         self.memory.note(candidate, Outcome::Failed);
@@ -188,26 +186,36 @@ impl<'a> Race<'a> {
         }
     }
 
+    /// Has the tunnels looked at that were tried in vain.
+    fn doubt(&self, tunnels: &Tunnels, winner: Option<&Way>) {
+        for candidate in self.candidates.iter().take(self.started) {
+            if winner.is_none_or(|winner| winner.interface != candidate.way.interface) {
+                tunnels.doubt(&candidate.way.interface);
+            }
+        }
+    }
+
     /// Remembers who had at least [`STAGGER`] more time than the winner and did not answer.
-    fn note_silent(&self, winner: Option<&Candidate<'_>>) {
+    fn note_silent(&self, winner: Option<&Candidate>) {
         let before =
-            |candidate: &&Candidate<'_>| winner.is_none_or(|won| !std::ptr::eq(*candidate, won));
+            |candidate: &&Candidate| winner.is_none_or(|winner| !std::ptr::eq(*candidate, winner));
         for candidate in self.candidates.iter().take(self.started).take_while(before) {
             self.memory.note(candidate, Outcome::Failed);
         }
     }
 }
 
-async fn attempt<'a>(candidate: &'a Candidate<'a>) -> (&'a Candidate<'a>, io::Result<TcpStream>) {
-    let outcome = match socket::tunnel_tcp(candidate.way) {
+async fn attempt(candidate: &Candidate) -> (&Candidate, io::Result<TcpStream>) {
+    let outcome = match socket::tunnel_tcp(&candidate.way) {
         Ok(socket) => socket.connect(candidate.endpoint.address()).await,
         Err(error) => Err(error),
     };
     (candidate, outcome)
 }
 
-fn explain(failures: &[(&Candidate<'_>, io::Error)], otherwise: &str) -> DialFailed {
-    let no_way = |error: &io::Error| matches!(error.raw_os_error(), Some(ENODEV | ENETDOWN));
+fn explain(failures: &[(&Candidate, io::Error)], otherwise: &str) -> DialFailed {
+    let no_way =
+        |error: &io::Error| matches!(error.raw_os_error(), Some(ENODEV | ENETDOWN | ENETUNREACH));
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     let reason = if failures.is_empty() {
         Reason::EndpointUnreachable
@@ -244,3 +252,4 @@ const DOUBTFUL_FOR: Duration = Duration::from_secs(30);
 const MOST_REMEMBERED: usize = 1_024;
 const ENODEV: i32 = 19;
 const ENETDOWN: i32 = 100;
+const ENETUNREACH: i32 = 101;

@@ -19,7 +19,7 @@ use super::ja4_cache::Ja4Cache;
 use super::limits::Limits;
 use super::returns::{Origin, Returns};
 use super::stats::Stats;
-use super::tracker::{Cut, FlowStates, Tracker};
+use super::tracker::{Cut, FlowStates, Leaving, Tracker};
 use super::{Rules, RulesInForce};
 use crate::audit::{Audit, CommonFacts};
 use crate::intercept::{Accepting, Listeners};
@@ -59,6 +59,8 @@ pub enum Command {
     Drain(Duration),
     /// This device has opened another flow to this name.
     DeviceReturned(Origin),
+    /// These flows are to leave their tunnel.
+    Leave(Leaving),
     /// Say how it is.
     Report(oneshot::Sender<ThreadReport>),
 }
@@ -232,12 +234,14 @@ async fn run(
         ja4: RefCell::default(),
         pulses: Pulses::open().ok(),
     });
+    tokio::task::spawn_local(sweep(Rc::clone(&shared)));
     let patience = loop {
         tokio::select! {
             command = inbox.recv() => match command {
                 Some(Command::Recheck(rules)) => recheck(&shared, &rules),
                 Some(Command::Report(answer)) => report(&shared, answer),
                 Some(Command::DeviceReturned(origin)) => shared.tracker.device_returned(origin),
+                Some(Command::Leave(leaving)) => shared.tracker.leave(leaving),
                 Some(Command::Drain(patience)) => break patience,
                 None => break Duration::ZERO,
             },
@@ -261,6 +265,16 @@ async fn accept(shared: &Rc<Shared>, accepting: &Accepting) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Has every connected flow record what it has moved, once in `audit.report-every`: a part of the flows
+/// at a time, so that there is no timer for each and no moment at which all of them report.
+async fn sweep(shared: Rc<Shared>) {
+    for part in (0..SWEEPS).cycle() {
+        let every = shared.rules.now().site.audit.report_every;
+        tokio::time::sleep(every / SWEEPS).await;
+        shared.tracker.report(part, SWEEPS);
     }
 }
 
@@ -290,7 +304,7 @@ async fn drain(shared: &Shared, patience: Duration, inbox: &mut mpsc::UnboundedR
             command = inbox.recv() => match command {
                 Some(Command::Recheck(rules)) => recheck(shared, &rules),
                 Some(Command::Report(answer)) => report(shared, answer),
-                Some(Command::DeviceReturned(_)) => {}
+                Some(Command::DeviceReturned(_) | Command::Leave(_)) => {}
                 Some(Command::Drain(_)) | None => break,
             },
         }
@@ -299,6 +313,8 @@ async fn drain(shared: &Shared, patience: Duration, inbox: &mut mpsc::UnboundedR
     shared.tracker.emptied().await;
 }
 
+/// In how many parts flows report.
+const SWEEPS: u32 = 60;
 const SCRATCH: usize = 16 * 1024;
 /// A thread that is busy for longer serves no device either.
 const REPORT_PATIENCE: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Rules;
 use super::returns::{Earlier, Origin, Returns};
@@ -31,6 +32,24 @@ pub(super) enum Cut {
     Drained,
     /// Its device is gone and has come back with another flow.
     Returned,
+    /// Its tunnel carries nothing any more.
+    TunnelLost,
+}
+
+/// Which flows are to leave a tunnel.
+#[derive(Clone, Debug)]
+pub enum Leaving {
+    /// All on the interface with this index, which was deleted: nothing can move by it.
+    Deleted(u32),
+    /// Those that nothing comes to by this tunnel, while others can carry them.
+    Silent {
+        /// The tunnel.
+        interface: InterfaceName,
+        /// For how long it has been silent, in seconds.
+        seconds: u16,
+        /// It carries again.
+        stop: CancellationToken,
+    },
 }
 
 /// What a flow is told from outside.
@@ -38,8 +57,10 @@ pub(super) enum Cut {
 pub(super) enum Order {
     /// To end.
     Cut(Cut),
-    /// To see whether its device is still there.
+    /// To see whether its device or its endpoint is still there.
     Look(Look),
+    /// To record what it has moved.
+    Report,
 }
 
 /// How suspicious a look is.
@@ -49,6 +70,8 @@ pub(super) enum Look {
     First,
     /// It was probed [`LOOK_AGAIN`] ago.
     Again,
+    /// Its tunnel has carried nothing for so many seconds.
+    Stranded(u16),
 }
 
 /// Flows by what they are at.
@@ -106,6 +129,7 @@ pub(super) struct Tracked {
     origin: Cell<Origin>,
     cut: Cell<Option<Cut>>,
     look: Cell<Option<Look>>,
+    report: Cell<bool>,
     /// Nobody has to look at it before, in seconds since the tracker began.
     quiet_until: Cell<u32>,
     waker: RefCell<Option<Waker>>,
@@ -117,8 +141,19 @@ pub(super) struct Tracked {
 #[derive(Clone, Debug)]
 struct Permit {
     grant: Grant,
-    /// The ENI's address and the tunnel, once connected.
-    by: Option<(IpAddr, InterfaceName)>,
+    /// Once connected.
+    by: Option<By>,
+}
+
+/// What a flow is connected by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct By {
+    /// The ENI's address.
+    pub(super) address: IpAddr,
+    /// The tunnel.
+    pub(super) interface: InterfaceName,
+    /// The interface's index.
+    pub(super) link: u32,
 }
 
 /// A flow's registration; leaving it behind ends it.
@@ -146,6 +181,7 @@ impl Tracker {
             origin: Cell::new(Origin::UNKNOWN),
             cut: Cell::new(None),
             look: Cell::new(None),
+            report: Cell::new(false),
             quiet_until: Cell::new(0),
             waker: RefCell::new(None),
             asking: Cell::new(None),
@@ -187,13 +223,46 @@ impl Tracker {
         }
     }
 
+    /// Has one of `parts` parts of the connected flows record what they have moved. Each flow keeps its
+    /// part as long as it lives.
+    pub(super) fn report(&self, part: u32, parts: u32) {
+        let flows = self.flows.borrow();
+        let places = flows.flows.iter().skip(part as usize).step_by(parts as usize);
+        for flow in places.flatten().filter(|flow| flow.is_connected()) {
+            flow.report.set(true);
+            flow.wake();
+        }
+    }
+
+    /// Has flows leave a tunnel, one after the other, so that their devices do not come back all at
+    /// once: those for which nothing comes through it any more.
+    pub(super) fn leave(&self, leaving: Leaving) {
+        let flows = self.flows.borrow();
+        let affected = flows.all().filter(|flow| flow.is_affected(&leaving));
+        let affected: Vec<_> = affected.map(Rc::downgrade).collect();
+        drop(flows);
+        tokio::task::spawn_local(async move {
+            let at_once = affected.len().div_ceil(LEAVE_STEPS).max(LEAVE_AT_ONCE);
+            for some in affected.chunks(at_once) {
+                for flow in some.iter().filter_map(Weak::upgrade) {
+                    match &leaving {
+                        Leaving::Deleted(_) => flow.cut(Cut::TunnelLost),
+                        Leaving::Silent { stop, .. } if stop.is_cancelled() => return,
+                        Leaving::Silent { seconds, .. } => flow.look(Look::Stranded(*seconds)),
+                    }
+                }
+                tokio::time::sleep(LEAVE_STEP).await;
+            }
+        });
+    }
+
     /// Counts how the flows are.
     pub(super) fn count(&self, counted: &mut FlowStates) {
         for flow in self.flows.borrow().all() {
             match flow.permit.borrow().as_deref() {
                 None => counted.hello += 1,
                 Some(Permit { by: None, .. }) => counted.dial += 1,
-                Some(Permit { by: Some((address, _)), grant }) => {
+                Some(Permit { by: Some(By { address, .. }), grant }) => {
                     counted.relay += 1;
                     *counted.by_address.entry((*address, grant.port()).into()).or_default() += 1;
                 }
@@ -277,12 +346,18 @@ impl Registered {
     }
 
     /// Notes where the flow was connected to.
-    pub(super) fn connected(&self, address: IpAddr, interface: &InterfaceName) {
+    pub(super) fn connected(&self, by: By) {
         let mut permit = self.tracked.permit.borrow_mut();
-        let by = Some((address, interface.clone()));
+        let by = Some(by);
         *permit = permit.take().map(|permit| {
             self.tracker.permits.intern(Rc::new(Permit { by, grant: permit.grant.clone() }))
         });
+    }
+
+    /// The index of the tunnel interface that the flow goes by; 0 before it is connected.
+    pub(super) fn link(&self) -> u32 {
+        let permit = self.tracked.permit.borrow();
+        permit.as_ref().and_then(|permit| permit.by.as_ref()).map_or(0, |by| by.link)
     }
 
     /// Whether the flow may live on under these rules.
@@ -296,7 +371,7 @@ impl Registered {
             loop {
                 match self.poll_order(cx) {
                     Poll::Ready(Order::Cut(cut)) => return Poll::Ready(cut),
-                    Poll::Ready(Order::Look(_)) => {}
+                    Poll::Ready(Order::Look(_) | Order::Report) => {}
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -311,6 +386,9 @@ impl Registered {
         }
         if let Some(look) = self.tracked.look.take() {
             return Poll::Ready(Order::Look(look));
+        }
+        if self.tracked.report.take() {
+            return Poll::Ready(Order::Report);
         }
         match &mut *self.tracked.waker.borrow_mut() {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -348,10 +426,23 @@ impl Tracked {
         waker.into_iter().for_each(Waker::wake);
     }
 
+    fn is_connected(&self) -> bool {
+        self.permit.borrow().as_ref().is_some_and(|permit| permit.by.is_some())
+    }
+
     /// Whether the flow is connected, and was not asked to look a moment ago.
     fn may_look(&self, now: Duration) -> bool {
-        let connected = self.permit.borrow().as_ref().is_some_and(|permit| permit.by.is_some());
-        connected && u64::from(self.quiet_until.get()) <= now.as_secs()
+        self.is_connected() && u64::from(self.quiet_until.get()) <= now.as_secs()
+    }
+
+    /// Whether the flow goes by the tunnel that is to be left.
+    fn is_affected(&self, leaving: &Leaving) -> bool {
+        let permit = self.permit.borrow();
+        let by = permit.as_ref().and_then(|permit| permit.by.as_ref());
+        by.is_some_and(|by| match leaving {
+            Leaving::Deleted(link) => by.link == *link,
+            Leaving::Silent { interface, .. } => by.interface == *interface,
+        })
     }
 
     /// `None` for a flow that was not granted anything yet.
@@ -392,6 +483,11 @@ fn look_again(flow: &Rc<Tracked>) {
     });
 }
 
+/// How many steps the flows of a tunnel leave it in, at most.
+const LEAVE_STEPS: usize = 100;
+const LEAVE_STEP: Duration = Duration::from_millis(100);
+/// How many go in one step, at least.
+const LEAVE_AT_ONCE: usize = 4;
 /// Between a probe and the look at what came of it.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Flows of one device to one name that look after it when it comes back, which is told once a second.

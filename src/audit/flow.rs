@@ -150,6 +150,11 @@ impl FlowRecord {
         self.told().tls.set_hello(name, facts, ja4);
     }
 
+    /// Adds a hello without a name, and the name for which the dialled address stands.
+    pub fn set_inferred(&mut self, name: &ServerName, facts: &HelloFacts, ja4: Ja4) {
+        self.told().tls.set_inferred(name, facts, ja4);
+    }
+
     /// Adds what the endpoint will have against the hello.
     pub fn set_outlook(&mut self, notes: Vec<NoteFacts>) {
         self.told().tls.outlook = notes.into();

@@ -358,6 +358,9 @@ pub(super) struct Egress<'a> {
     pub(super) identity: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) endpoint: Option<&'a str>,
+    /// `address` where the hello has no name, and the dialled address stands for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name_from: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls_version_from: Option<&'static str>,
     /// The alert behind `tls.alert`: whose it is, and its name.

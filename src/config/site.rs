@@ -259,6 +259,8 @@ pub struct DeviceEntry {
     pub address: Option<IpNet>,
     /// Endpoint ids it may use.
     pub allow: Vec<Arc<str>>,
+    /// `without-sni`: its names may be inferred from the addresses that stand for them.
+    pub without_sni: bool,
 }
 
 /// One `[[expect]]` entry: a test of the policy.

@@ -95,6 +95,7 @@ pub(super) fn device(name: &str, mac: &str, address: &str, allow: &[&str]) -> De
         mac: (!mac.is_empty()).then(|| mac.parse().expect("a MAC")),
         address: (!address.is_empty()).then(|| net(address)),
         allow: allow.iter().map(|id| (*id).into()).collect(),
+        without_sni: false,
     }
 }
 

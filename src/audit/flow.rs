@@ -24,7 +24,7 @@ use super::record::{self, Record};
 use super::tls::MAX_LIST;
 use super::{
     AuditUnavailable, DeviceFacts, DialFacts, DnsFacts, FlowEnd, Handle, HandshakeFacts,
-    LearntFacts, NoteFacts, RuleFacts, TrafficFacts, clock,
+    LearntFacts, NoteFacts, RuleFacts, TrafficFacts, clock, uid,
 };
 use crate::config::MacAddr;
 use crate::hello::{HelloFacts, Ja4};
@@ -49,7 +49,7 @@ impl Slot {
     pub fn begin(self, device: DeviceFacts, dialled: SocketAddr) -> FlowRecord {
         FlowRecord {
             slot: self,
-            uid: Uuid::now_v7(),
+            uid: uid::fresh(),
             state: State::Fresh,
             started: clock::unix_ms(),
             since: Instant::now(),

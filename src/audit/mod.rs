@@ -44,6 +44,7 @@ mod system;
 mod tests;
 mod tls;
 mod tuning;
+mod uid;
 pub mod verify;
 pub mod view;
 mod writing;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::SendFlags;
 use time::OffsetDateTime;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -398,7 +399,9 @@ async fn refuse(shared: &Shared, device: TcpStream, record: FlowRecord, stop: St
 
 /// Sends the alert and lets the device take it: a reset right behind it could overtake it.
 async fn say_goodbye(device: &TcpStream, alert: &[u8]) {
-    if device.try_write(alert).is_err() {
+    // `MORE`: the alert waits for the FIN, and both go in one packet.
+    let sent = rustix::net::send(device, alert, SendFlags::NOSIGNAL | SendFlags::MORE);
+    if sent.is_err() {
         return;
     }
     if rustix::net::shutdown(device, rustix::net::Shutdown::Write).is_err() {

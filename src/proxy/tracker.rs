@@ -15,7 +15,6 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::Rules;
 use super::returns::{Earlier, Origin, Returns};
@@ -34,22 +33,6 @@ pub(super) enum Cut {
     Returned,
     /// Its tunnel carries nothing any more.
     TunnelLost,
-}
-
-/// Which flows are to leave a tunnel.
-#[derive(Clone, Debug)]
-pub enum Leaving {
-    /// All on the interface with this index, which was deleted: nothing can move by it.
-    Deleted(u32),
-    /// Those that nothing comes to by this tunnel, while others can carry them.
-    Silent {
-        /// The tunnel.
-        interface: InterfaceName,
-        /// For how long it has been silent, in seconds.
-        seconds: u16,
-        /// It carries again.
-        stop: CancellationToken,
-    },
 }
 
 /// What a flow is told from outside.
@@ -234,26 +217,13 @@ impl Tracker {
         }
     }
 
-    /// Has flows leave a tunnel, one after the other, so that their devices do not come back all at
-    /// once: those for which nothing comes through it any more.
-    pub(super) fn leave(&self, leaving: Leaving) {
-        let flows = self.flows.borrow();
-        let affected = flows.all().filter(|flow| flow.is_affected(&leaving));
-        let affected: Vec<_> = affected.map(Rc::downgrade).collect();
-        drop(flows);
-        tokio::task::spawn_local(async move {
-            let at_once = affected.len().div_ceil(LEAVE_STEPS).max(LEAVE_AT_ONCE);
-            for some in affected.chunks(at_once) {
-                for flow in some.iter().filter_map(Weak::upgrade) {
-                    match &leaving {
-                        Leaving::Deleted(_) => flow.cut(Cut::TunnelLost),
-                        Leaving::Silent { stop, .. } if stop.is_cancelled() => return,
-                        Leaving::Silent { seconds, .. } => flow.look(Look::Stranded(*seconds)),
-                    }
-                }
-                tokio::time::sleep(LEAVE_STEP).await;
-            }
-        });
+    /// The flows that are connected by what is asked for.
+    pub(super) fn connected_by(&self, wanted: impl Fn(&By) -> bool) -> Vec<Weak<Tracked>> {
+        let is_wanted = |flow: &&Rc<Tracked>| {
+            let permit = flow.permit.borrow();
+            permit.as_ref().and_then(|permit| permit.by.as_ref()).is_some_and(&wanted)
+        };
+        self.flows.borrow().all().filter(is_wanted).map(Rc::downgrade).collect()
     }
 
     /// Counts how the flows are.
@@ -411,12 +381,12 @@ impl Drop for Registered {
 }
 
 impl Tracked {
-    fn cut(&self, cut: Cut) {
+    pub(super) fn cut(&self, cut: Cut) {
         self.cut.set(Some(cut));
         self.wake();
     }
 
-    fn look(&self, look: Look) {
+    pub(super) fn look(&self, look: Look) {
         self.look.set(Some(look));
         self.wake();
     }
@@ -433,16 +403,6 @@ impl Tracked {
     /// Whether the flow is connected, and was not asked to look a moment ago.
     fn may_look(&self, now: Duration) -> bool {
         self.is_connected() && u64::from(self.quiet_until.get()) <= now.as_secs()
-    }
-
-    /// Whether the flow goes by the tunnel that is to be left.
-    fn is_affected(&self, leaving: &Leaving) -> bool {
-        let permit = self.permit.borrow();
-        let by = permit.as_ref().and_then(|permit| permit.by.as_ref());
-        by.is_some_and(|by| match leaving {
-            Leaving::Deleted(link) => by.link == *link,
-            Leaving::Silent { interface, .. } => by.interface == *interface,
-        })
     }
 
     /// `None` for a flow that was not granted anything yet.
@@ -483,12 +443,7 @@ fn look_again(flow: &Rc<Tracked>) {
     });
 }
 
-/// How many steps the flows of a tunnel leave it in, at most.
-const LEAVE_STEPS: usize = 100;
-const LEAVE_STEP: Duration = Duration::from_millis(100);
-/// How many go in one step, at least.
-const LEAVE_AT_ONCE: usize = 4;
 /// Between a probe and the look at what came of it.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// Flows of one device to one name that look after it when it opens another.
-const MOST_LOOKS: usize = 8;
+/// Flows of one device to one name that look after it when it comes back, which is told once a second.
+const MOST_LOOKS: usize = 64;

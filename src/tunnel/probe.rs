@@ -42,12 +42,14 @@ async fn keep_asking(
     targets: impl Fn() -> Targets,
 ) {
     let mut turn = 0_usize;
+    let mut asker = None;
     while let Some(way) = tunnels.upgrade().map(|tunnels| tunnels.askable(place)) {
         let mut pause = INTERVAL;
         if let Some(way) = way {
             turn = turn.wrapping_add(KNOCKS);
-            let outcome = ask(&way, &targets(), turn).await;
+            let outcome = ask(&way, &mut asker, &targets(), turn).await;
             if outcome.is_err() {
+                asker = None;
                 pause = RETRY;
             }
             let Some(tunnels) = tunnels.upgrade() else { return };
@@ -80,11 +82,16 @@ impl Tunnels {
 }
 
 /// One round: how long the first answer took, or that there was none, and what the system said.
-async fn ask(way: &Way, targets: &Targets, turn: usize) -> Result<Duration, Option<String>> {
+async fn ask(
+    way: &Way,
+    asker: &mut Option<Asker>,
+    targets: &Targets,
+    turn: usize,
+) -> Result<Duration, Option<String>> {
     let began = Instant::now();
     let mut said = None;
     let asking = async {
-        let resolvers = query(way, &targets.resolvers);
+        let resolvers = query(way, asker, &targets.resolvers);
         let knocking = async {
             if !targets.resolvers.is_empty() {
                 tokio::time::sleep(HEDGE).await;
@@ -97,6 +104,13 @@ async fn ask(way: &Way, targets: &Targets, turn: usize) -> Result<Duration, Opti
         Ok(true) => Ok(began.elapsed()),
         Ok(false) | Err(_) => Err(said.map(|error: io::Error| error.to_string())),
     }
+}
+
+/// A tunnel's socket for questions to resolvers. It is kept from round to round: to an answer that
+/// comes when its socket is gone the kernel answers with an ICMP error, by whatever route.
+struct Asker {
+    way: Way,
+    socket: tokio::net::UdpSocket,
 }
 
 /// Whether one of the two has an answer; errors are kept.
@@ -125,8 +139,13 @@ async fn first(
 }
 
 /// Asks all resolvers the same question; any answer to it counts, whatever it says.
-async fn query(way: &Way, resolvers: &[SocketAddr]) -> io::Result<()> {
-    let socket = socket::tunnel_udp(way)?;
+async fn query(way: &Way, asker: &mut Option<Asker>, resolvers: &[SocketAddr]) -> io::Result<()> {
+    let kept = asker.take().filter(|asker| asker.way == *way);
+    let kept = match kept {
+        Some(kept) => kept,
+        None => Asker { way: way.clone(), socket: socket::tunnel_udp(way)? },
+    };
+    let Asker { socket, .. } = asker.insert(kept);
     let number = RandomState::new().hash_one(Instant::now()).to_be_bytes();
     let [high, low, ..] = number;
     let question = question([high, low]);

@@ -57,7 +57,7 @@ pub use facts::{
     AlertFacts, AlertFrom, DeviceFacts, DialFacts, DnsFacts, FlowEnd, HandshakeFacts, LearntFacts,
     NoteFacts, RuleFacts, TrafficFacts,
 };
-pub use flow::{FlowRecord, Slot, Traffic};
+pub use flow::{FlowRecord, Slot};
 pub use keys::pinned_key;
 pub use packets::{PacketDestination, PacketDevice, PacketFacts};
 pub use sign::{KeyId, NoPublicKey, PublicKey};

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::*;
-use crate::relay::{Attention, Onlooker};
+use crate::relay::Attention;
 
 /// What an onlooker has seen; its other owner is the onlooker itself.
 type Notes = Rc<RefCell<Vec<u8>>>;

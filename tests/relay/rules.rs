@@ -146,7 +146,11 @@ fn small_messages_are_copied_through_one_buffer_without_an_allocation() {
         let _entered = runtime.enter();
         (Rig::new(Engine::Adaptive), stock(4))
     };
-    let mut flow = pin!(relay(&rig.gate_device, &rig.gate_endpoint, &rig.pool, &rig.bytes));
+    let relaying = {
+        let _entered = runtime.enter();
+        relay(&rig.gate_device, &rig.gate_endpoint, &rig.pool, &rig.bytes)
+    };
+    let mut flow = pin!(relaying);
     let mut got = vec![0; 16_000];
     let mut talk = |rounds: u32| {
         let talking = async {

@@ -153,9 +153,7 @@ impl Inner {
             return;
         }
         let full = Duration::from_secs_f32(BURST_SECONDS);
-        self.devices.retain(|_, taken| {
-            taken.flows > 0 || now.since(taken.filled) < full
-        });
+        self.devices.retain(|_, taken| taken.flows > 0 || now.since(taken.filled) < full);
         self.sweep_at = MOST_DEVICES.max(self.devices.len().saturating_mul(2));
     }
 }

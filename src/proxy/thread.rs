@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::sync::{mpsc, oneshot};
 use tokio::runtime::{LocalOptions, LocalRuntime};
+use tokio::sync::{mpsc, oneshot};
 
 use super::carried::{self, Carried, Look};
 use super::dial::DialMemory;
@@ -142,7 +142,7 @@ impl DataThread {
     pub fn start(index: usize, listeners: Listeners, options: ThreadOptions) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let stats = Arc::new(Stats::default());
-                let counted = Arc::clone(&stats);
+        let counted = Arc::clone(&stats);
         let thread =
             std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
                 pin(index);
@@ -274,7 +274,8 @@ async fn accept(shared: &Rc<Shared>, accepting: &Accepting) {
 }
 
 fn report(shared: &Shared, answer: oneshot::Sender<ThreadReport>) {
-    let mut report = ThreadReport { relay: shared.reactor.pool().counters(), ..ThreadReport::default() };
+    let mut report =
+        ThreadReport { relay: shared.reactor.pool().counters(), ..ThreadReport::default() };
     shared.tracker.count(&mut report.flows);
     report.flows.half_closed = report.relay.half_closed;
     // Who asked may not want to know any more.

@@ -73,14 +73,7 @@ impl Half {
             Engine::Copy => Mode::Copy,
             Engine::Splice => Mode::Splice,
         };
-        Self {
-            chunk: None,
-            pipe: None,
-            stage: Stage::Open,
-            mode,
-            turn: Turn::default(),
-            onlooker,
-        }
+        Self { chunk: None, pipe: None, stage: Stage::Open, mode, turn: Turn::default(), onlooker }
     }
 
     pub(super) fn stage(&self) -> Stage {

@@ -23,8 +23,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep, sleep_until};

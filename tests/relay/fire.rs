@@ -171,7 +171,8 @@ async fn relay_all(
     outcomes: &mut [Outcome],
     counters: &mut [RelayCounters],
 ) {
-    let reactors = POOLS.map(|(engine, pipes)| Reactor::new(RelayPool::new(engine, pipes)).unwrap());
+    let reactors =
+        POOLS.map(|(engine, pipes)| Reactor::new(RelayPool::new(engine, pipes)).unwrap());
     let running = reactors.clone().map(|reactor| {
         spawn_local(async move { panic!("a reactor ended: {}", reactor.run().await) })
     });
@@ -179,10 +180,12 @@ async fn relay_all(
     let tasks: Vec<_> = (batch.plans.iter().enumerate())
         .map(|(index, plan)| {
             let (batch, permits) = (Arc::clone(batch), Rc::clone(&permits));
-            let (reactor, sockets) = (Rc::clone(&reactors[plan.pool]), gates[index].take().unwrap());
+            let (reactor, sockets) =
+                (Rc::clone(&reactors[plan.pool]), gates[index].take().unwrap());
             spawn_local(async move {
                 let _permit = permits.acquire().await.unwrap();
-                in_time(relay_one(&batch.plans[index], sockets, &reactor), &batch.plans[index]).await
+                in_time(relay_one(&batch.plans[index], sockets, &reactor), &batch.plans[index])
+                    .await
             })
         })
         .collect();
@@ -195,11 +198,7 @@ async fn relay_all(
     running.map(|running: JoinHandle<()>| running.abort());
 }
 
-async fn relay_one(
-    plan: &Plan,
-    sockets: [TcpStream; 2],
-    reactor: &Rc<Reactor<Rider>>,
-) -> Outcome {
+async fn relay_one(plan: &Plan, sockets: [TcpStream; 2], reactor: &Rc<Reactor<Rider>>) -> Outcome {
     let [device, endpoint] = sockets.map(OwnedFd::from);
     let bytes = Rc::<FlowBytes>::default();
     let mut flow = Ride::of(reactor, Legs { device, endpoint }, &bytes);

@@ -1,8 +1,8 @@
 //! Connected loopback sockets, and what of them is left.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 

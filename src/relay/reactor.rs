@@ -173,6 +173,11 @@ impl<T: Owner> Reactor<T> {
         part.flatten().for_each(|flow| visit(&mut flow.owner));
     }
 
+    #[cfg(test)]
+    pub(super) fn standing(&self) -> usize {
+        self.standing.borrow().len()
+    }
+
     /// Moves all flows, for as long as it is polled.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use ride::relay;
 mod ends;
 mod onlookers;
 mod pipes;
+mod reactor;
 mod ride;
 mod streams;
 

@@ -12,5 +12,7 @@ mod degraded;
 mod drain;
 #[path = "support/gate.rs"]
 mod gate;
+#[path = "lifecycle/long.rs"]
+mod long;
 #[path = "lifecycle/reload.rs"]
 mod reload;

@@ -227,7 +227,7 @@ impl Explanation {
         let tunnels = rules.tunnels.status();
         let (resolve, address) = resolution_steps(grant, last.as_ref(), outcome.as_ref().err());
         self.steps.extend([resolve, address]);
-        let way = rules.tunnels.up().next().map(|way| way.interface.to_string());
+        let way = rules.tunnels.up().first().map(|way| way.interface.to_string());
         self.step("tunnel", Some(way.is_some()), tunnel_fact(&tunnels));
         match outcome {
             Err(refused) => {
@@ -311,16 +311,11 @@ fn answer_fact(last: &LastAnswer) -> String {
 }
 
 fn tunnel_fact(tunnels: &[TunnelStatus]) -> String {
-    let mut best = true;
-    let mut words = Vec::new();
-    for tunnel in tunnels {
-        let state = match (tunnel.present, tunnel.up) {
-            (false, _) => "does not exist",
-            (true, false) => "is down",
-            (true, true) if std::mem::take(&mut best) => "is up and tried first",
-            (true, true) => "is up",
-        };
-        words.push(format!("{} {state}", tunnel.interface));
-    }
-    format!("{}.", words.join(", "))
+    let words = tunnels.iter().map(|tunnel| {
+        let state = tunnel.state.as_str();
+        let first = if tunnel.preferred { " and tried first" } else { "" };
+        let reason = tunnel.reason.as_ref().map(|reason| format!(" ({reason})"));
+        format!("{} is {state}{first}{}", tunnel.interface, reason.unwrap_or_default())
+    });
+    format!("{}.", words.collect::<Vec<_>>().join(", "))
 }

@@ -1,22 +1,36 @@
-//! The record that counts refused flows for which there was no room.
+//! Records that count many refusals together.
 
 use super::clock;
 use super::inbox::{Shared, Unrecorded};
-use super::kind;
+use super::kind::{self, Kind};
 use super::record::{self, Record};
 use crate::reason::Reason;
 
-/// The record that counts flows for which there was no room.
-pub(super) fn unrecorded(shared: &Shared, counted: Unrecorded) -> Vec<u8> {
-    let reason = Reason::AuditUnavailable;
-    record::body(&Record {
+/// What was counted. Times are Unix times in ms.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    pub(super) count: u64,
+    /// When it began; `None` where that is not known.
+    pub(super) since: Option<u64>,
+    pub(super) until: u64,
+}
+
+/// A record of that many refusals for one reason, of which nothing else is known.
+pub(super) fn refusals<'a>(
+    shared: &'a Shared,
+    kind: &Kind,
+    reason: Reason,
+    counted: Counted,
+) -> Record<'a> {
+    let Counted { count, since, until } = counted;
+    Record {
         metadata: record::Metadata::new(&shared.site, kind::PROFILES_REFUSED, None),
-        class: (&kind::UNRECORDED).into(),
-        time: counted.last,
-        start_time: Some(counted.first),
-        end_time: Some(counted.last),
-        duration: Some(counted.last.saturating_sub(counted.first)),
-        count: Some(counted.count),
+        class: kind.into(),
+        time: until,
+        start_time: since,
+        end_time: Some(until),
+        duration: since.map(|since| until.saturating_sub(since)),
+        count: Some(count),
         status_code: reason.code(),
         status_detail: Some(reason.sentence()),
         policy: None,
@@ -42,5 +56,12 @@ pub(super) fn unrecorded(shared: &Shared, counted: Unrecorded) -> Vec<u8> {
                 ..record::Egress::default()
             },
         },
-    })
+    }
+}
+
+/// The record that counts flows for which there was no room.
+pub(super) fn unrecorded(shared: &Shared, counted: Unrecorded) -> Vec<u8> {
+    let Unrecorded { count, first, last, .. } = counted;
+    let counted = Counted { count, since: Some(first), until: last };
+    record::body(&refusals(shared, &kind::UNRECORDED, Reason::AuditUnavailable, counted))
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::chain::{Hex, Prefixed};
+use super::chain::Hex;
 use super::common::{Answer, CommonFacts, Packed, Path, Told};
 use super::community::community_id;
 use super::event::Event;
@@ -278,8 +278,11 @@ impl FlowRecord {
     }
 
     fn refusal<'a>(&self, kind: &'static Kind, reason: Reason) -> Event<'a> {
-        let connected = self.told.dial.is_some();
-        let state = if connected { kind::STATE_CONNECTED } else { kind::STATE_TRIED };
+        let state = match reason {
+            _ if self.told.dial.is_some() => kind::STATE_CONNECTED,
+            Reason::EndpointRefused => kind::STATE_REJECTED,
+            _ => kind::STATE_TRIED,
+        };
         let opened = self.state == State::Opened;
         let event = Event::refusal(kind, reason, self.heard.into());
         Event { state: opened.then_some(state), ..event }
@@ -307,6 +310,7 @@ impl FlowRecord {
         let now = clock::unix_ms().max(self.started);
         let flags = self.flag_history(event);
         let community = community_id(self.device.into(), self.dialled.into());
+        let rule = self.told.rule.as_ref();
         record::body(&Record {
             metadata: record::Metadata::new(&shared.site, profiles, Some(self.uid)),
             class: event.kind.into(),
@@ -318,8 +322,8 @@ impl FlowRecord {
             count: None,
             status_code: event.code,
             status_detail: event.reason.map(Reason::sentence),
-            policy: self.told.rule.as_ref().map(|rule| policy(&shared.site, rule)),
-            firewall_rule: self.told.rule.as_ref().map(firewall_rule),
+            policy: rule.map(|rule| record::Policy::applied(&shared.site, &rule.policy)),
+            firewall_rule: rule.map(|rule| record::FirewallRule::new(&rule.rule, "tls.sni")),
             app_protocol_name: self.told.tls.application(),
             src_endpoint: self.source(),
             dst_endpoint: Some(self.destination()),
@@ -450,21 +454,6 @@ impl fmt::Debug for FlowRecord {
     }
 }
 
-fn policy<'a>(site: &'a str, rule: &'a RuleFacts) -> record::Policy<'a> {
-    let version = rule.policy.get(..SHORT_HASH).unwrap_or(&rule.policy);
-    let uid = record::Text(Prefixed(&*rule.policy));
-    record::Policy { uid, name: site, version, is_applied: true }
-}
-
-fn firewall_rule(rule: &RuleFacts) -> record::FirewallRule<'_> {
-    let kind = match &*rule.rule {
-        "learn" => "learn",
-        rule if rule.starts_with("device ") => "device",
-        _ => "default",
-    };
-    record::FirewallRule { uid: &rule.rule, name: &rule.rule, kind, match_location: "tls.sni" }
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -474,5 +463,3 @@ fn micros(duration: Duration) -> u64 {
 }
 
 const MAX_FIRST_BYTES: usize = 16;
-/// How much of the policy's hash names its version to people.
-const SHORT_HASH: usize = 12;

@@ -4,6 +4,7 @@
 //! shows; after a thousand lines; and as the last line of every segment. It changes nothing here until
 //! it is durable.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +35,15 @@ pub(super) struct Journal {
     /// No new key is tried before.
     next_key: Option<Instant>,
     copied: Option<Instant>,
+    outage: Option<Outage>,
+}
+
+/// A time in which nothing could be written, which has not ended yet, or was not recorded.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    since_ns: u64,
+    since_ms: u64,
+    reason: &'static str,
 }
 
 impl Journal {
@@ -50,6 +60,7 @@ impl Journal {
             offset_ms: offset_ms(clock::unix_ms()),
             next_key: None,
             copied: None,
+            outage: None,
         }
     }
 
@@ -124,9 +135,26 @@ impl Journal {
         Some(self.body(&Happened::ClockStep { step_ms, before, after: now_ms }))
     }
 
+    /// Nothing can be written from now on.
+    pub(super) fn failed(&mut self, error: &io::Error) {
+        self.outage.get_or_insert_with(|| Outage {
+            since_ns: clock::mono_ns(),
+            since_ms: clock::unix_ms(),
+            reason: if storage::is_full(error) { "disk_full" } else { "write_failed" },
+        });
+    }
+
+    /// The record of the time in which nothing could be written, where it was not recorded yet. Only
+    /// this explains to an auditor why checkpoints are missing.
+    pub(super) fn outage(&self) -> Option<Vec<u8>> {
+        let Outage { since_ns, since_ms, reason } = self.outage?;
+        Some(self.body(&Happened::Outage { since_ns, since_ms, reason, boot_id: &self.boot_id }))
+    }
+
     /// These lines are durable; `checkpoint` is the last checkpoint among them.
     pub(super) fn wrote(&mut self, since: u64, checkpoint: Option<&[u8]>, now_ms: u64) {
         self.since = since;
+        self.outage = None;
         self.offset_ms = offset_ms(now_ms);
         let Some(line) = checkpoint else { return };
         self.last = Instant::now();

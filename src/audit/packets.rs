@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::count::{self, Counted};
 use super::inbox::Shared;
-use super::record::{self, Record};
-use super::{clock, kind};
+use super::{kind, record};
 use crate::config::MacAddr;
 use crate::reason::Reason;
 
@@ -53,55 +53,27 @@ pub enum PacketDestination {
 
 /// The body of a record of packets.
 pub(super) fn body(shared: &Shared, facts: &PacketFacts) -> Vec<u8> {
-    let reason = facts.reason;
     let since = facts.since.map(unix_ms);
     let until = unix_ms(facts.until).max(since.unwrap_or(0));
     let samples = samples(&facts.to);
-    record::body(&Record {
-        metadata: record::Metadata::new(&shared.site, kind::PROFILES_REFUSED, None),
-        class: (&kind::REFUSED).into(),
-        time: until,
-        start_time: since,
-        end_time: Some(until),
-        duration: since.map(|since| until.saturating_sub(since)),
-        count: Some(facts.packets),
-        status_code: reason.code(),
-        status_detail: Some(reason.sentence()),
-        policy: None,
-        firewall_rule: None,
-        app_protocol_name: None,
-        src_endpoint: source(facts.device.as_ref()),
-        dst_endpoint: match facts.to {
-            PacketDestination::One(ip, port) => Some(record::DstEndpoint {
-                hostname: None,
-                ip: ip.to_canonical(),
-                port,
-                svc_name: None,
-                proxy_endpoint: None,
-            }),
-            PacketDestination::Several(_) => None,
-        },
-        connection_info: facts.protocol.map(|protocol| connection(facts, protocol)),
-        proxy_endpoint: None,
-        traffic: None,
-        cumulative_traffic: None,
-        tls: None,
-        ja4_fingerprint_list: None,
-        device: record::Device::new(&shared.site, &shared.region),
-        unmapped: record::Unmapped {
-            egress: record::Egress {
-                v: kind::EGRESS_VERSION,
-                reason: Some(reason.code()),
-                stage: Some(reason.stage().as_str()),
-                remedy: Some(reason.remedy()),
-                identity: facts.device.as_ref().map(|device| device.identity),
-                destinations: Some(&*samples).filter(|samples| !samples.is_empty()),
-                clock: shared.clock(),
-                mono_ns: clock::mono_ns(),
-                ..record::Egress::default()
-            },
-        },
-    })
+    let counted = Counted { count: facts.packets, since, until };
+    let mut record = count::refusals(shared, &kind::REFUSED, facts.reason, counted);
+    record.src_endpoint = source(facts.device.as_ref());
+    record.dst_endpoint = match facts.to {
+        PacketDestination::One(ip, port) => Some(record::DstEndpoint {
+            hostname: None,
+            ip: ip.to_canonical(),
+            port,
+            svc_name: None,
+            proxy_endpoint: None,
+        }),
+        PacketDestination::Several(_) => None,
+    };
+    record.connection_info = facts.protocol.map(|protocol| connection(facts, protocol));
+    let egress = &mut record.unmapped.egress;
+    egress.identity = facts.device.as_ref().map(|device| device.identity);
+    egress.destinations = Some(&*samples).filter(|samples| !samples.is_empty());
+    record::body(&record)
 }
 
 fn source(device: Option<&PacketDevice>) -> record::SrcEndpoint<'_> {
@@ -140,7 +112,7 @@ fn samples(to: &PacketDestination) -> Vec<String> {
 }
 
 /// The keywords of IANA's registry, in lower case as OCSF wants them.
-fn protocol_name(number: u8) -> Option<&'static str> {
+pub(super) fn protocol_name(number: u8) -> Option<&'static str> {
     Some(match number {
         1 => "icmp",
         2 => "igmp",
@@ -155,7 +127,7 @@ fn protocol_name(number: u8) -> Option<&'static str> {
     })
 }
 
-fn unix_ms(time: SystemTime) -> u64 {
+pub(super) fn unix_ms(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -93,6 +93,11 @@ impl<'a> Metadata<'a> {
         }
     }
 
+    /// Of a record of devices' DNS questions.
+    pub(super) fn dns(site: &'a str) -> Self {
+        Self { log_name: kind::LOG_NAME_DNS, ..Self::new(site, kind::PROFILES_REFUSED, None) }
+    }
+
     /// Of a record of the box's own.
     pub(super) fn system(site: &'a str) -> Self {
         Self { log_name: kind::LOG_NAME_SYSTEM, ..Self::new(site, kind::PROFILES_SYSTEM, None) }
@@ -153,6 +158,18 @@ impl From<&Kind> for Class {
     }
 }
 
+impl Class {
+    /// A row of DNS Activity.
+    pub(super) fn dns(kind: &Kind) -> Self {
+        Self {
+            class_uid: kind::CLASS_UID_DNS,
+            class_name: kind::CLASS_NAME_DNS,
+            type_uid: u32::from(kind::CLASS_UID_DNS) * 100 + u32::from(kind.activity.0),
+            ..Self::from(kind)
+        }
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct Policy<'a> {
     pub(super) uid: Text<Prefixed<&'a str>>,
@@ -161,13 +178,33 @@ pub(super) struct Policy<'a> {
     pub(super) is_applied: bool,
 }
 
+impl<'a> Policy<'a> {
+    /// The configuration with this hash.
+    pub(super) fn applied(site: &'a str, hash: &'a str) -> Self {
+        let version = hash.get(..SHORT_HASH).unwrap_or(hash);
+        Self { uid: Text(Prefixed(hash)), name: site, version, is_applied: true }
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct FirewallRule<'a> {
-    pub(super) uid: &'a str,
-    pub(super) name: &'a str,
+    uid: &'a str,
+    name: &'a str,
     #[serde(rename = "type")]
-    pub(super) kind: &'static str,
-    pub(super) match_location: &'static str,
+    kind: &'static str,
+    match_location: &'static str,
+}
+
+impl<'a> FirewallRule<'a> {
+    /// A rule of the policy, and what it was matched against.
+    pub(super) fn new(name: &'a str, match_location: &'static str) -> Self {
+        let kind = match name {
+            "learn" => "learn",
+            name if name.starts_with("device ") => "device",
+            _ => "default",
+        };
+        Self { uid: name, name, kind, match_location }
+    }
 }
 
 #[derive(Serialize)]
@@ -351,6 +388,12 @@ pub(super) struct Egress<'a> {
     /// Some of the places to which counted packets went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) destinations: Option<&'a [String]>,
+    /// Some of the names of counted questions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) names: Option<&'a [String]>,
+    /// The DNS server of the plant's own that answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) forwarded_to: Option<std::net::SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) conn_state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -431,6 +474,8 @@ pub(super) fn append_line(
     start
 }
 
+/// How much of the policy's hash names its version to people.
+const SHORT_HASH: usize = 12;
 const HEAD: &[u8] = b"{\"metadata\":{";
 /// The ends of `egress`, `unmapped` and the record.
 const TAIL: &[u8] = b"}}}";

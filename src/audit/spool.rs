@@ -23,20 +23,8 @@ use super::room::{Room, Wanted};
 use super::segment::SegmentName;
 use super::storage::{self, SegmentFile, Storage};
 use super::tuning::Tuning;
+use super::writing::Segment;
 use super::{count, record, room};
-
-/// A segment that is being written.
-#[derive(Debug)]
-pub(super) struct Segment<F> {
-    pub(super) file: F,
-    pub(super) name: SegmentName,
-    /// Bytes that are durable.
-    pub(super) len: u64,
-    /// When it was begun.
-    pub(super) since: Instant,
-    /// Up to where room was taken on the disk.
-    pub(super) taken: u64,
-}
 
 /// The writer's state; see the module.
 pub(super) struct Writer<S: Storage> {
@@ -266,6 +254,9 @@ impl<S: Storage> Writer<S> {
         if let Some(step) = self.journal.clock_step(batch.logged) {
             self.append(&mut batch, &step, Seal::Signed);
         }
+        if let Some(outage) = self.journal.outage() {
+            self.append(&mut batch, &outage, Seal::Signed);
+        }
         let body = self.counted.map(|counted| count::unrecorded(&self.shared, counted));
         if let Some(body) = body {
             self.append(&mut batch, &body, Seal::Plain);
@@ -345,8 +336,8 @@ impl<S: Storage> Writer<S> {
     fn write_segment(&mut self) -> io::Result<()> {
         self.take_room(self.buffer.len());
         let Some(mut segment) = self.segment.take() else { return Ok(()) };
-        if let Err(error) = write(&mut segment, &self.buffer) {
-            self.give_up(segment);
+        if let Err(error) = segment.write(&self.buffer) {
+            segment.give_up(&self.storage);
             return Err(error);
         }
         self.segment = Some(segment);
@@ -355,26 +346,7 @@ impl<S: Storage> Writer<S> {
 
     fn create(&self) -> io::Result<Segment<S::File>> {
         let name = SegmentName::new(&self.shared.directory, self.head.seq + 1);
-        let file = match self.storage.create(&name.path) {
-            // Nothing from this sequence number on is durable, so what has this name is an earlier
-            // attempt that could not be removed, or a file that was put there.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                storage::move_aside(&name.path)?;
-                self.storage.create(&name.path)?
-            }
-            other => other?,
-        };
-        Ok(Segment { file, name, len: 0, since: Instant::now(), taken: 0 })
-    }
-
-    /// Takes back what a failed batch left behind. When that fails as well, readers leave it out:
-    /// the next segment's name says where this one ends.
-    fn give_up(&self, mut segment: Segment<S::File>) {
-        let _ = if segment.len == 0 {
-            self.storage.remove(&segment.name.path)
-        } else {
-            segment.file.cut(segment.len)
-        };
+        Segment::create(&self.storage, name)
     }
 
     fn settle(&mut self, taken: usize, before: u64) {
@@ -406,6 +378,7 @@ impl<S: Storage> Writer<S> {
     }
 
     fn fail(&mut self, error: &io::Error) {
+        self.journal.failed(error);
         let directory = self.shared.directory.display();
         if storage::is_full(error) {
             self.shared.failed_full();
@@ -428,7 +401,7 @@ impl<S: Storage> Writer<S> {
                     Ok(segment)
                 }
                 Err(error) => {
-                    self.give_up(segment);
+                    segment.give_up(&self.storage);
                     Err(error)
                 }
             }
@@ -438,11 +411,9 @@ impl<S: Storage> Writer<S> {
             Ok(segment) => {
                 self.segment = Some(segment);
                 self.retry_at = None;
-                if self.pending.is_empty() && self.counted.is_none() {
-                    self.shared.wrote(&self.head);
-                } else {
-                    self.commit();
-                }
+                // Also where nothing waits: that it could not be written has to be signed.
+                self.checkpoint = true;
+                self.commit();
             }
         }
     }
@@ -487,13 +458,6 @@ impl Drop for Abandon {
         }
         self.0.abandon();
     }
-}
-
-fn write<F: SegmentFile>(segment: &mut Segment<F>, bytes: &[u8]) -> io::Result<()> {
-    segment.file.append(bytes)?;
-    segment.file.sync()?;
-    segment.len += bytes.len() as u64;
-    Ok(())
 }
 
 /// The file that says a sequence number up to which no flow is open any more: a start need not read

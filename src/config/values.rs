@@ -130,6 +130,19 @@ pub(super) fn source(text: &str) -> Result<Ipv4Addr, Fault> {
     Ok(address)
 }
 
+/// The next hop of a tunnel interface.
+pub(super) fn gateway(text: &str) -> Result<Ipv4Addr, Fault> {
+    let help = "write the address of the next hop behind the interface, for example 169.254.10.1";
+    let Ok(address) = text.parse::<Ipv4Addr>() else {
+        return Err(Fault::new(format!("`{}` is not an IPv4 address", shown(text)), help));
+    };
+    // The inside addresses of AWS's tunnels are link-local.
+    if not_unicast(address) && !address.is_link_local() {
+        return Err(Fault::new(format!("`{address}` cannot be a gateway"), help));
+    }
+    Ok(address)
+}
+
 /// A resolver: an address, with a port where it is not 53.
 pub(super) fn resolver(text: &str) -> Result<SocketAddr, Fault> {
     let example = "write an inbound endpoint's IPv4 address, for example 10.20.0.53 or \
@@ -144,6 +157,21 @@ pub(super) fn resolver(text: &str) -> Result<SocketAddr, Fault> {
         Ok(address) => Ok(SocketAddr::V4(address)),
         Err(_) => {
             let what = format!("`{}` is not an IPv4 address of a resolver", shown(text));
+            Err(Fault::new(what, example))
+        }
+    }
+}
+
+/// A DNS server of the plant: an address, with a port where it is not 53.
+pub(super) fn dns_server(text: &str) -> Result<SocketAddr, Fault> {
+    let example = "write the server's address, for example 10.10.0.53 or 10.10.0.53:5353";
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(SocketAddr::from((address, DNS_PORT)));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(address),
+        _ => {
+            let what = format!("`{}` is not an address of a DNS server", shown(text));
             Err(Fault::new(what, example))
         }
     }
@@ -380,6 +408,16 @@ pub(super) fn quota(text: &str) -> Result<u64, Fault> {
     }
 }
 
+/// How often something is reported, for example `15m`.
+pub(super) fn report_every(text: &str) -> Result<Duration, Fault> {
+    let every = duration(text)?;
+    if (LEAST_REPORT..=MOST_REPORT).contains(&every) {
+        return Ok(every);
+    }
+    let help = "write a time from 1s to 1d, for example \"15m\"";
+    Err(Fault::new(format!("`{}` is too short or too long to report", shown(text)), help))
+}
+
 /// How long records are kept, for example `90d`.
 pub(super) fn retain(text: &str) -> Result<Duration, Fault> {
     let help = "write a number of days from 1d to 36500d, for example \"90d\"; leave it out to \
@@ -451,6 +489,8 @@ const SHOWN: usize = 80;
 const LONGEST_LABEL: usize = 64;
 const LONGEST_DURATION: u64 = 365 * 86_400;
 const LEAST_QUOTA: u64 = 64 << 20;
+const LEAST_REPORT: Duration = Duration::from_secs(1);
+const MOST_REPORT: Duration = Duration::from_hours(24);
 const MOST_DAYS: u64 = 36_500;
 /// `sun_path` has 108 bytes with the closing NUL (unix(7)).
 const LONGEST_SOCKET_PATH: usize = 107;

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::error::LabError;
 use super::services::Seen;
-use super::topology::{ZONES, ZoneSite, configure, tunnel_route};
+use super::topology::{
+    ZONES, ZoneSite, configure, tunnel_far_end, tunnel_near_end, tunnel_route, tunnel_wire,
+};
 use super::{Lab, external, netns};
 
 /// Packets of one kind that reached the public side.
@@ -84,6 +86,24 @@ impl Lab {
     /// When the tunnel does not swallow anything.
     pub fn tunnel_heal(&self, tunnel: u8) -> Result<(), LabError> {
         vpc_set("delete", "silent_tunnels", &format!("\"tun{tunnel}\""))
+    }
+
+    /// Tunnel 1 or 2 loses its interface, as when somebody deletes it.
+    ///
+    /// # Errors
+    /// When there is no such tunnel.
+    pub fn tunnel_delete(&self, tunnel: u8) -> Result<(), LabError> {
+        configure("box", &format!("link delete vpn{tunnel}\n"))
+    }
+
+    /// Makes the interface of tunnel 1 or 2 again; the kernel gives it another index.
+    ///
+    /// # Errors
+    /// When it is there already.
+    pub fn tunnel_create(&self, tunnel: u8) -> Result<(), LabError> {
+        configure("box", &tunnel_wire(tunnel, ""))?;
+        configure("vpc", &tunnel_far_end(tunnel))?;
+        configure("box", &tunnel_near_end(tunnel))
     }
 
     /// How many packets have reached the public side from the box, but for neighbour discovery.

@@ -139,6 +139,9 @@ pub(crate) fn build(wiring: Wiring) -> Result<(), LabError> {
         configure(device.namespace, &plant_device(device))?;
     }
     configure("box", BOX)?;
+    for tunnel in [1, 2] {
+        configure("box", &tunnel_near_end(tunnel))?;
+    }
     configure("vpc", &vpc())?;
     configure("public", &public_side())?;
     netns::within("vpc", || external::feed("nft", &["-f", "-"], VPC_RULES))?;
@@ -182,6 +185,30 @@ pub(crate) fn tunnel_route(tunnel: u8) -> String {
     format!(
         "route replace 10.20.0.0/16 via 169.254.{net}.1 dev vpn{tunnel} metric {metric} \
          src {TUNNEL_SOURCE}\n"
+    )
+}
+
+/// The wire of tunnel 1 or 2; works in any namespace of the lab.
+pub(crate) fn tunnel_wire(tunnel: u8, mtu: &str) -> String {
+    format!("link add vpn{tunnel} netns box {mtu}type veth peer name tun{tunnel} {mtu}netns vpc\n")
+}
+
+/// The box's end of tunnel 1 or 2.
+pub(crate) fn tunnel_near_end(tunnel: u8) -> String {
+    let net = 9 + tunnel;
+    format!(
+        "link set vpn{tunnel} up\naddr add 169.254.{net}.2/30 dev vpn{tunnel}\n{}",
+        tunnel_route(tunnel)
+    )
+}
+
+/// The VPC's end of tunnel 1 or 2.
+pub(crate) fn tunnel_far_end(tunnel: u8) -> String {
+    let (net, metric) = (9 + tunnel, 10 * u16::from(tunnel));
+    let via = format!("default via 169.254.{net}.2 dev tun{tunnel}");
+    format!(
+        "link set tun{tunnel} up\naddr add 169.254.{net}.1/30 dev tun{tunnel}\n\
+         route add {via} metric {metric}\nroute add {via} table 10{tunnel}\n"
     )
 }
 
@@ -265,12 +292,7 @@ fn wires(wiring: Wiring) -> String {
     }
     text.push_str("link add wan0 netns box type veth peer name box netns public\n");
     for tunnel in [1, 2] {
-        line(
-            &mut text,
-            format_args!(
-                "link add vpn{tunnel} netns box {mtu}type veth peer name tun{tunnel} {mtu}netns vpc"
-            ),
-        );
+        text.push_str(&tunnel_wire(tunnel, &mtu));
     }
     text
 }
@@ -309,12 +331,6 @@ addr add 203.0.113.7/24 dev wan0
 addr add 2001:db8:0:1::7/64 dev wan0 nodad
 route add default via 203.0.113.1
 route add default via 2001:db8:0:1::1
-link set vpn1 up
-addr add 169.254.10.2/30 dev vpn1
-link set vpn2 up
-addr add 169.254.11.2/30 dev vpn2
-route add 10.20.0.0/16 via 169.254.10.1 dev vpn1 metric 10 src 10.99.0.7
-route add 10.20.0.0/16 via 169.254.11.1 dev vpn2 metric 20 src 10.99.0.7
 route add blackhole 10.20.0.0/16 metric 4000
 ";
 
@@ -326,13 +342,7 @@ fn vpc() -> String {
         }
     }
     for tunnel in [1, 2] {
-        let net = 9 + tunnel;
-        let metric = 10 * tunnel;
-        line(&mut text, format_args!("link set tun{tunnel} up"));
-        line(&mut text, format_args!("addr add 169.254.{net}.1/30 dev tun{tunnel}"));
-        let via = format!("default via 169.254.{net}.2 dev tun{tunnel}");
-        line(&mut text, format_args!("route add {via} metric {metric}"));
-        line(&mut text, format_args!("route add {via} table 10{tunnel}"));
+        text.push_str(&tunnel_far_end(tunnel));
         line(&mut text, format_args!("rule add fwmark {tunnel} lookup 10{tunnel}"));
     }
     text

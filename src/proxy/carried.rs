@@ -2,18 +2,19 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
 
-use socket2::{SockAddr, SockRef};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::handshake::Handshake;
 use super::limits::Admitted;
 use super::stats::Counted;
 use super::thread::Shared;
-use super::tracker::{Cut, LOOK_AGAIN, Registered};
+use super::tracker::{Cut, LOOK_AGAIN, Leaving, Registered};
 use crate::audit::{FlowEnd, FlowRecord, TrafficFacts};
-use crate::net::pulse::Pulses;
+use crate::net::pulse::{Pulse, Pulses};
 use crate::net::socket::{probe_as_usual, probe_soon, reset_on_close};
 use crate::relay::{End, FlowBytes, Key, Legs, Onlookers, Owner, RelayEnd};
 
@@ -45,6 +46,7 @@ pub(super) fn cut(shared: &Shared, flows: Vec<Key>, cut: Cut) {
         Cut::Withdrawn => FlowEnd::PolicyWithdrawn,
         Cut::Drained => FlowEnd::Drained,
         Cut::Returned => FlowEnd::DeviceReturned,
+        Cut::TunnelLost => FlowEnd::TunnelLost,
     };
     for (legs, carried) in flows.into_iter().filter_map(|key| shared.reactor.part(key)) {
         carried.broken_off(&legs, end);
@@ -57,6 +59,27 @@ pub(super) fn look(shared: &Shared, key: Key, look: Look) {
     let gone = shared.reactor.with(key, |_, legs| is_gone(&legs.device, pulses, look));
     if gone == Some(true) {
         cut(shared, vec![key], Cut::Returned);
+    }
+}
+
+/// Has flows leave a tunnel, one after the other, so that their devices do not come back all at
+/// once: those for which nothing comes through it any more.
+pub(super) async fn leave(shared: Rc<Shared>, leaving: Leaving) {
+    let affected = shared.tracker.affected(&leaving);
+    let at_once = affected.len().div_ceil(LEAVE_STEPS).max(LEAVE_AT_ONCE);
+    for some in affected.chunks(at_once) {
+        for flow in some.iter().filter_map(Weak::upgrade) {
+            let leaves = match &leaving {
+                Leaving::Deleted(_) => flow.cut(Cut::TunnelLost),
+                Leaving::Silent { stop, .. } if stop.is_cancelled() => return,
+                Leaving::Silent { seconds, .. } => {
+                    let silent = Duration::from_secs((*seconds).into());
+                    flow.relayed().filter(|key| is_stranded(&shared, *key, silent))
+                }
+            };
+            cut(&shared, leaves.into_iter().collect(), Cut::TunnelLost);
+        }
+        tokio::time::sleep(LEAVE_STEP).await;
     }
 }
 
@@ -114,6 +137,11 @@ impl Carried {
         record.close(end, traffic);
     }
 
+    /// Records what the flow has moved so far.
+    pub(super) fn report(&self) {
+        self.record.report(self.traffic());
+    }
+
     fn traffic(&self) -> TrafficFacts {
         let FlowBytes { up, down } = &self.bytes;
         TrafficFacts {
@@ -153,12 +181,7 @@ fn is_gone(device: &OwnedFd, pulses: &Pulses, look: Look) -> bool {
     if look == Look::Again {
         probe_as_usual(device);
     }
-    let socket = SockRef::from(device);
-    let address = |asked: io::Result<SockAddr>| asked.ok()?.as_socket();
-    let Some((local, peer)) = address(socket.local_addr()).zip(address(socket.peer_addr())) else {
-        return false;
-    };
-    let Ok(Some(pulse)) = pulses.of(local, peer) else { return false };
+    let Some(pulse) = pulse(device, pulses, 0) else { return false };
     let unanswered = pulse.last_heard >= LOOK_AGAIN.mul_f32(0.9);
     if pulse.unacked > 0 {
         return pulse.retransmits >= MOST_RETRANSMITS;
@@ -172,6 +195,29 @@ fn is_gone(device: &OwnedFd, pulses: &Pulses, look: Look) -> bool {
     false
 }
 
+/// Whether nothing has come from a flow's endpoint since its tunnel fell silent.
+fn is_stranded(shared: &Shared, key: Key, silent: Duration) -> bool {
+    let Some(pulses) = &shared.pulses else { return false };
+    let pulse = shared.reactor.with(key, |carried, legs| {
+        let (registered, ..) = &carried.kept;
+        pulse(&legs.endpoint, pulses, registered.link())
+    });
+    pulse.flatten().is_some_and(|pulse| pulse.last_heard.min(pulse.last_data) >= silent)
+}
+
+/// What the kernel knows of a socket's other end, by the interface with this index (0: by any).
+fn pulse(socket: &OwnedFd, pulses: &Pulses, link: u32) -> Option<Pulse> {
+    let socket = SockRef::from(socket);
+    let local = socket.local_addr().ok()?.as_socket()?;
+    let peer = socket.peer_addr().ok()?.as_socket()?;
+    pulses.of(local, peer, link).ok()?
+}
+
+/// How many steps the flows of a tunnel leave it in, at most.
+const LEAVE_STEPS: usize = 100;
+const LEAVE_STEP: Duration = Duration::from_millis(100);
+/// How many go in one step, at least.
+const LEAVE_AT_ONCE: usize = 4;
 /// Unanswered retransmissions of the same segment after which a device is gone; one can be lost on a
 /// bad radio.
 const MOST_RETRANSMITS: u8 = 2;

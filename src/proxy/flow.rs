@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::Rules;
 use super::carried::Carried;
 use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
@@ -19,8 +20,7 @@ use super::handshake::Handshake;
 use super::limits::{Admitted, TooMany};
 use super::stats::Counted;
 use super::thread::Shared;
-use super::tracker::{Cut, Registered};
-use super::{Recognised, Rules};
+use super::tracker::{By, Cut, Registered};
 use crate::audit::{
     DeviceFacts, DialFacts, DnsFacts, FlowRecord, LearntFacts, NoteFacts, RuleFacts, Slot,
 };
@@ -138,7 +138,15 @@ async fn set_up(
         .await
         .and_then(|connected| connected)
         .map_err(|stop| stop.with_alert(version))?;
-    registered.connected(dialed.endpoint.address().ip(), &dialed.interface);
+    registered.connected(By {
+        address: dialed.endpoint.address().ip(),
+        interface: dialed.way.interface.clone(),
+        link: dialed.way.index,
+    });
+    // Its interface may have been deleted since then, before anybody knew of the flow.
+    if !rules.tunnels.still_has(&dialed.way) {
+        return Err(Stop::new(Reason::TunnelDown).with_alert(version));
+    }
     // The rules may have changed while the flow was being connected by the old ones.
     if !registered.held_by(&shared.rules.now(), OffsetDateTime::now_utc()) {
         return Err(Stop::new(Reason::DeviceNotAllowed).with_alert(version));
@@ -160,21 +168,16 @@ async fn set_up(
     Ok(Ready { endpoint, told: heard.raw.len(), handshake, onlookers })
 }
 
-/// Who asks. Where entries have hardware addresses, a kernel that does not say which one the device
-/// has is a refusal: the device could be the one with an entry, or one that took its address.
+/// Who asks; a device that cannot be told is refused.
 fn recognise(shared: &Shared, from: IpAddr, record: &mut FlowRecord) -> Result<Asking, Stop> {
-    let mac = match shared.rules.now().recognised {
-        Recognised::ByAddress => shared.neighbours.heard(from),
-        Recognised::ByMac => {
-            let asked = shared.neighbours.ask(from, shared.lookup.as_ref());
-            asked.map_err(|error| Stop {
-                detail: Some(error.to_string()),
-                ..Stop::new(Reason::DeviceUnknown)
-            })?
-        }
-    };
-    record.set_mac(mac);
-    Ok(Asking { address: from, mac })
+    let recognised = shared.rules.now().recognised;
+    let asking = recognised.asking(from, &shared.neighbours, shared.lookup.as_ref());
+    let asking = asking.map_err(|error| Stop {
+        detail: Some(error.to_string()),
+        ..Stop::new(Reason::DeviceUnknown)
+    })?;
+    record.set_mac(asking.mac);
+    Ok(asking)
 }
 
 async fn read_hello(
@@ -348,7 +351,7 @@ async fn connect(
                 endpoint: dialed.endpoint.address(),
                 zone: dialed.endpoint.zone().cloned(),
                 local: dialed.local,
-                interface: dialed.interface.clone(),
+                interface: dialed.way.interface.clone(),
                 connect: dialed.took,
             });
             Ok(dialed)
@@ -400,6 +403,7 @@ async fn until_cut<T>(registered: &Registered, step: impl Future<Output = T>) ->
         biased;
         cut = registered.cut() => Err(Stop::new(match cut {
             Cut::Drained => Reason::ShuttingDown,
+            Cut::TunnelLost => Reason::TunnelDown,
             Cut::Withdrawn | Cut::Returned => Reason::DeviceNotAllowed,
         })),
         done = step => Ok(done),

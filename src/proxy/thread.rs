@@ -21,7 +21,7 @@ use super::ja4_cache::Ja4Cache;
 use super::limits::Limits;
 use super::returns::{Origin, Returns};
 use super::stats::Stats;
-use super::tracker::{Cut, FlowStates, LOOK_AGAIN, Tracker};
+use super::tracker::{Cut, FlowStates, LOOK_AGAIN, Leaving, Tracker};
 use super::{Rules, RulesInForce};
 use crate::audit::{Audit, CommonFacts};
 use crate::intercept::{Accepting, Listeners};
@@ -61,6 +61,8 @@ pub enum Command {
     Drain(Duration),
     /// This device has opened another flow to this name.
     DeviceReturned(Origin),
+    /// These flows are to leave their tunnel.
+    Leave(Leaving),
     /// Say how it is.
     Report(oneshot::Sender<ThreadReport>),
 }
@@ -237,6 +239,7 @@ async fn run(
         ja4: RefCell::default(),
         pulses: Pulses::open().ok(),
     });
+    tokio::task::spawn_local(sweep(Rc::clone(&shared)));
     let relaying = Rc::clone(&shared.reactor);
     let mut relaying = pin!(tokio::task::spawn_local(async move { relaying.run().await }));
     let patience = loop {
@@ -247,6 +250,9 @@ async fn run(
                 Some(Command::Recheck(rules)) => recheck(&shared, &rules),
                 Some(Command::Report(answer)) => report(&shared, answer),
                 Some(Command::DeviceReturned(origin)) => look(&shared, origin),
+                Some(Command::Leave(leaving)) => {
+                    tokio::task::spawn_local(carried::leave(Rc::clone(&shared), leaving));
+                }
                 Some(Command::Drain(patience)) => break patience,
                 None => break Duration::ZERO,
             },
@@ -270,6 +276,16 @@ async fn accept(shared: &Rc<Shared>, accepting: &Accepting) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Has every connected flow record what it has moved, once in `audit.report-every`: a part of the flows
+/// at a time, so that there is no timer for each and no moment at which all of them report.
+async fn sweep(shared: Rc<Shared>) {
+    for part in (0..SWEEPS).cycle() {
+        let every = shared.rules.now().site.audit.report_every;
+        tokio::time::sleep(every / u32::try_from(SWEEPS).unwrap_or(1)).await;
+        shared.reactor.each(part, SWEEPS, |carried| carried.report());
     }
 }
 
@@ -314,7 +330,7 @@ async fn drain(shared: &Shared, patience: Duration, inbox: &mut mpsc::UnboundedR
             command = inbox.recv() => match command {
                 Some(Command::Recheck(rules)) => recheck(shared, &rules),
                 Some(Command::Report(answer)) => report(shared, answer),
-                Some(Command::DeviceReturned(_)) => {}
+                Some(Command::DeviceReturned(_) | Command::Leave(_)) => {}
                 Some(Command::Drain(_)) | None => break,
             },
         }
@@ -323,6 +339,8 @@ async fn drain(shared: &Shared, patience: Duration, inbox: &mut mpsc::UnboundedR
     shared.tracker.emptied().await;
 }
 
+/// In how many parts flows report.
+const SWEEPS: usize = 60;
 const SCRATCH: usize = 16 * 1024;
 /// A thread that is busy for longer serves no device either.
 const REPORT_PATIENCE: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Rules;
 use super::returns::{Earlier, Origin, Returns};
@@ -32,6 +33,24 @@ pub(super) enum Cut {
     Drained,
     /// Its device is gone and has come back with another flow.
     Returned,
+    /// Its tunnel carries nothing any more.
+    TunnelLost,
+}
+
+/// Which flows are to leave a tunnel.
+#[derive(Clone, Debug)]
+pub enum Leaving {
+    /// All on the interface with this index, which was deleted: nothing can move by it.
+    Deleted(u32),
+    /// Those that nothing comes to by this tunnel, while others can carry them.
+    Silent {
+        /// The tunnel.
+        interface: InterfaceName,
+        /// For how long it has been silent, in seconds.
+        seconds: u16,
+        /// It carries again.
+        stop: CancellationToken,
+    },
 }
 
 /// Flows by what they are at.
@@ -101,8 +120,19 @@ pub(super) struct Tracked {
 #[derive(Clone, Debug)]
 struct Permit {
     grant: Grant,
-    /// The ENI's address and the tunnel, once connected.
-    by: Option<(IpAddr, InterfaceName)>,
+    /// Once connected.
+    by: Option<By>,
+}
+
+/// What a flow is connected by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct By {
+    /// The ENI's address.
+    pub(super) address: IpAddr,
+    /// The tunnel.
+    pub(super) interface: InterfaceName,
+    /// The interface's index.
+    pub(super) link: u32,
 }
 
 /// A flow's registration; leaving it behind ends it.
@@ -172,13 +202,19 @@ impl Tracker {
             .collect()
     }
 
+    /// The flows that go by the tunnel that is to be left.
+    pub(super) fn affected(&self, leaving: &Leaving) -> Vec<Weak<Tracked>> {
+        let flows = self.flows.borrow();
+        flows.all().filter(|flow| flow.is_affected(leaving)).map(Rc::downgrade).collect()
+    }
+
     /// Counts how the flows are.
     pub(super) fn count(&self, counted: &mut FlowStates) {
         for flow in self.flows.borrow().all() {
             match flow.permit.borrow().as_deref() {
                 None => counted.hello += 1,
                 Some(Permit { by: None, .. }) => counted.dial += 1,
-                Some(Permit { by: Some((address, _)), grant }) => {
+                Some(Permit { by: Some(By { address, .. }), grant }) => {
                     counted.relay += 1;
                     *counted.by_address.entry((*address, grant.port()).into()).or_default() += 1;
                 }
@@ -262,12 +298,18 @@ impl Registered {
     }
 
     /// Notes where the flow was connected to.
-    pub(super) fn connected(&self, address: IpAddr, interface: &InterfaceName) {
+    pub(super) fn connected(&self, by: By) {
         let mut permit = self.tracked.permit.borrow_mut();
-        let by = Some((address, interface.clone()));
+        let by = Some(by);
         *permit = permit.take().map(|permit| {
             self.tracker.permits.intern(Rc::new(Permit { by, grant: permit.grant.clone() }))
         });
+    }
+
+    /// The index of the tunnel interface that the flow goes by; 0 before it is connected.
+    pub(super) fn link(&self) -> u32 {
+        let permit = self.tracked.permit.borrow();
+        permit.as_ref().and_then(|permit| permit.by.as_ref()).map_or(0, |by| by.link)
     }
 
     /// Whether the flow may live on under these rules.
@@ -311,7 +353,7 @@ impl Drop for Registered {
 
 impl Tracked {
     /// Cuts a flow that is being set up, or says where it is relayed.
-    fn cut(&self, cut: Cut) -> Option<Key> {
+    pub(super) fn cut(&self, cut: Cut) -> Option<Key> {
         let relayed = self.relayed.get();
         if relayed.is_none() {
             self.cut.set(Some(cut));
@@ -319,6 +361,21 @@ impl Tracked {
             waker.into_iter().for_each(Waker::wake);
         }
         relayed
+    }
+
+    /// Where it is, once it is relayed.
+    pub(super) fn relayed(&self) -> Option<Key> {
+        self.relayed.get()
+    }
+
+    /// Whether the flow goes by the tunnel that is to be left.
+    fn is_affected(&self, leaving: &Leaving) -> bool {
+        let permit = self.permit.borrow();
+        let by = permit.as_ref().and_then(|permit| permit.by.as_ref());
+        by.is_some_and(|by| match leaving {
+            Leaving::Deleted(link) => by.link == *link,
+            Leaving::Silent { interface, .. } => by.interface == *interface,
+        })
     }
 
     /// `None` for a flow that was not granted anything yet.

@@ -261,7 +261,7 @@ impl<T: Owner> Reactor<T> {
             }
             Err(_) => End::BrokenOff,
         };
-        self.end(key, flow, end);
+        self.end(key, *flow, end);
     }
 
     fn rests(&self, key: Key, rest: Rest, still_since: &mut Option<Instant>) {
@@ -317,12 +317,12 @@ impl<T: Owner> Reactor<T> {
             }
             None => {
                 let end = End::Relayed(flow.expired());
-                self.end(key, flow, end);
+                self.end(key, *flow, end);
             }
         }
     }
 
-    fn end(&self, key: Key, flow: Box<Flow<T>>, end: End) {
+    fn end(&self, key: Key, flow: Flow<T>, end: End) {
         self.places.borrow_mut().leave(key);
         let (legs, owner) = flow.part(&self.pool);
         if !matches!(end, End::Relayed(RelayEnd::ClosedByDevice | RelayEnd::ClosedByEndpoint)) {

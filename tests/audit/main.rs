@@ -8,7 +8,9 @@
     reason = "a test that meets the unexpected has to fail"
 )]
 
+mod checker;
 mod crash;
+mod dns;
 mod full;
 mod long;
 mod projection;
@@ -16,5 +18,6 @@ mod projection;
 mod proof;
 mod records;
 mod run;
+#[path = "../support/schema.rs"]
 mod schema;
 mod support;

@@ -345,19 +345,23 @@ fn a_flow_that_cannot_be_connected_fails() {
         let mut flow = allowed(audit);
         wait(flow.open()).unwrap();
         flow.set_dial(dial());
-        flow.fail(Reason::EndpointUnreachable, None);
+        flow.fail(Reason::EndpointRefused, None);
+        let mut flow = allowed(audit);
+        wait(flow.open()).unwrap();
+        flow.fail(Reason::EndpointRefused, None);
     });
     let codes: Vec<_> =
         records.iter().map(|record| record["status_code"].as_str().unwrap()).collect();
-    assert_eq!(codes.iter().filter(|code| **code == "open").count(), 3);
+    assert_eq!(codes.iter().filter(|code| **code == "open").count(), 4);
     assert_eq!(
         [codes[1], codes[3], codes[5]],
-        ["endpoint_unreachable", "shutting_down", "endpoint_unreachable"]
+        ["endpoint_unreachable", "shutting_down", "endpoint_refused"]
     );
     assert_eq!(classes(&records[1]), [4, 2, 1, 1, 3]);
     assert_eq!(records[1]["traffic"]["bytes_out"], 517);
     assert_eq!(records[1]["unmapped"]["egress"]["conn_state"], "S0");
     assert_eq!(records[5]["unmapped"]["egress"]["conn_state"], "S1");
+    assert_eq!(records[7]["unmapped"]["egress"]["conn_state"], "REJ");
     assert_eq!(records[1]["unmapped"]["egress"]["detail"], "no answer from 10.20.0.44:443 in 3 s");
     assert_eq!(classes(&records[3]), [4, 2, 1, 1, 3]);
 }

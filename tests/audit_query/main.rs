@@ -10,5 +10,6 @@ mod answers;
 mod filters;
 mod follow;
 mod forms;
+mod kept;
 mod large;
 mod support;

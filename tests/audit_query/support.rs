@@ -165,6 +165,15 @@ impl Log {
         }
     }
 
+    /// Its segments, oldest first.
+    pub(crate) fn segments(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());
+        let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+        let mut segments: Vec<_> = entries.filter(|path| name(path).starts_with("flow-")).collect();
+        segments.sort();
+        segments
+    }
+
     /// Runs the program over this log.
     pub(crate) fn ask(&self, arguments: &str) -> Answer {
         ask(&self.path(), arguments)

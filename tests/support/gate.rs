@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 #[path = "proof.rs"]
-mod proof;
+pub(crate) mod proof;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use super::super::manifest::MANIFEST;
 use super::super::storage::{Disk, SegmentFile, Storage};
+use super::super::verify::Verdict;
 use super::super::{Audit, FlowEnd, FlowRecord, TrafficFacts, Tuning, segment};
-use super::{codes, copy_keys, flow, records, start, start_on, wait, whole_flow};
+use super::{
+    codes, copy_keys, flow, records, start, start_on, system_codes, verified, wait, whole_flow,
+};
 use crate::reason::Reason;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -366,6 +369,14 @@ fn a_dead_disk_refuses_and_heals_by_itself() {
         assert_eq!(counts.iter().sum::<u64>(), 5, "exact");
         assert_eq!(counts.len(), 1, "in one record");
         assert_eq!(count("audit_unavailable"), 2);
+        let outages: Vec<_> = records.iter().filter(|r| r["status_code"] == "outage").collect();
+        let [outage] = outages.as_slice() else { panic!("one, in the first batch: {outages:?}") };
+        let facts = &outage["unmapped"]["system"];
+        assert_eq!(facts["reason"], if full { "disk_full" } else { "write_failed" });
+        assert!(facts["since_ns"].as_u64() < facts["mono_ns"].as_u64());
+        let first = records.iter().position(|record| record["count"] == 5);
+        assert!(records.iter().position(|record| record["status_code"] == "outage") < first);
+        assert_eq!(verified(directory.path()).result, Verdict::Intact);
     }
 }
 
@@ -380,6 +391,7 @@ fn an_idle_log_heals_too() {
     faults.mend();
     // Nothing waits to be written, and nothing was refused: the log tries by itself.
     healed(&audit);
+    assert!(system_codes(directory.path()).contains(&"outage".to_owned()), "signed at once");
     opening.refuse(Reason::AuditUnavailable, None, None, None);
     whole_flow(&audit);
     audit.close();

@@ -368,3 +368,46 @@ fn a_changed_manifest_is_tampering() {
     forge.lines[1] = other;
     assert_found(&forge.verdict(&[1, 4]), Verdict::Tampered, &[Code::ManifestWrong]);
 }
+
+/// Writing fails so long after the last checkpoint, is possible again so much later, and the next
+/// checkpoint comes so long behind that.
+fn outage(fails: u64, lasts: u64, next: u64) -> Report {
+    let mut forge = Forge::new();
+    forge.checkpoint();
+    forge.seconds(fails);
+    let since = forge.mono;
+    forge.seconds(lasts);
+    forge.signed("outage", json!({"boot_id": "b", "since_ns": since, "reason": "disk_full"}));
+    forge.flows(1);
+    forge.seconds(next);
+    forge.checkpoint();
+    forge.verdict(&[1])
+}
+
+#[test]
+fn an_outage_that_is_recorded_is_no_missing_checkpoint() {
+    let report = outage(60, 7_200, 60);
+    assert_eq!(report.result, Verdict::Intact, "{report:#?}");
+    let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, [Code::Outage]);
+    let sentence = &report.findings[0].sentence;
+    assert!(sentence.contains("for 7200 s") && sentence.contains("disk_full"), "{sentence}");
+}
+
+#[test]
+fn an_outage_explains_no_silence_before_or_behind_it() {
+    for (fails, next) in [(600, 60), (60, 600)] {
+        let report = outage(fails, 10, next);
+        assert_eq!(report.result, Verdict::Incomplete, "{report:#?}");
+        assert!(report.findings.iter().any(|finding| finding.code == Code::CheckpointMissing));
+    }
+    // One that nobody signed explains nothing.
+    let mut forge = Forge::new();
+    forge.checkpoint();
+    let since = forge.mono;
+    forge.seconds(600);
+    let facts = json!({"boot_id": "b", "since_ns": since, "mono_ns": forge.mono});
+    forge.line("outage", Some(facts), None);
+    forge.checkpoint();
+    assert_eq!(forge.verdict(&[1]).result, Verdict::Tampered);
+}

@@ -80,7 +80,8 @@ impl Pulse {
         Ok(())
     }
 
-    /// A signed record; those with a boot id and a time are signs of life.
+    /// A signed record; those with a boot id and a time are signs of life. One of an outage is a sign of
+    /// life up to when it began, and again from its own time on.
     ///
     /// # Errors
     /// The last one is longer ago than the log promised.
@@ -90,7 +91,7 @@ impl Pulse {
         if start {
             self.since.least = 1;
         }
-        if !matches!(system.status_code, "boot" | "checkpoint" | "stop") {
+        if !matches!(system.status_code, "boot" | "checkpoint" | "stop" | "outage") {
             return Ok(());
         }
         let Some(boot_id) = facts.boot_id else { return Ok(()) };
@@ -106,7 +107,8 @@ impl Pulse {
         });
         let Some(before) = before else { return Ok(()) };
         let closed = before.stopped && start;
-        let silent = facts.mono_ns.saturating_sub(before.mono_ns) / 1_000_000_000;
+        let until = facts.since_ns.map_or(facts.mono_ns, |since| since.min(facts.mono_ns));
+        let silent = until.saturating_sub(before.mono_ns) / 1_000_000_000;
         if before.boot_id != boot_id || closed || silent <= before.limit() {
             return Ok(());
         }

@@ -118,6 +118,8 @@ pub enum Code {
     TornEvidence,
     /// A start put something in order.
     Recovery,
+    /// The log could not be written for a time, and says so.
+    Outage,
     /// The log lost records for want of room, and says so.
     Gap,
     /// The copy of the newest checkpoint is none of this log.
@@ -158,6 +160,7 @@ impl Code {
             | Self::TornTail
             | Self::TornEvidence
             | Self::Recovery
+            | Self::Outage
             | Self::CopyInvalid => Verdict::Intact,
         }
     }

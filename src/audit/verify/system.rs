@@ -27,6 +27,9 @@ pub(super) struct Facts<'a> {
     public: Option<&'a str>,
     previous: Option<&'a str>,
     since: Option<u64>,
+    /// Of an outage: when it began, by the clock of `mono_ns`.
+    pub(super) since_ns: Option<u64>,
+    reason: Option<&'a str>,
     bytes: Option<u64>,
     flows: Option<u64>,
     #[serde(default)]
@@ -94,6 +97,16 @@ impl<'a> System<'a> {
                      moved aside, {flows} flows had no end{damaged}"
                 );
                 Some((Code::Recovery, sentence))
+            }
+            "outage" => {
+                let began = self.facts.since_ns.unwrap_or(self.facts.mono_ns);
+                let seconds = self.facts.mono_ns.saturating_sub(began) / 1_000_000_000;
+                let why = self.facts.reason.unwrap_or("unknown");
+                let sentence = format!(
+                    "for {seconds} s the log could not be written ({why}): new flows were refused, and \
+                     the ends of others waited"
+                );
+                Some((Code::Outage, sentence))
             }
             "gap" => {
                 let sentence =

@@ -72,6 +72,7 @@ pub(super) fn advice(code: Code) -> (&'static str, &'static str) {
         | Code::TornTail
         | Code::TornEvidence
         | Code::Recovery
+        | Code::Outage
         | Code::CopyInvalid => ("a note", "nothing"),
     }
 }

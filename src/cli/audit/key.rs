@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{EXIT_UNVERIFIABLE, Log};
+use super::EXIT_UNVERIFIABLE;
 use crate::audit::{self, read};
+use crate::cli::log::Log;
 use crate::cli::{fail, print};
 
 #[derive(Debug, Args)]
@@ -34,7 +35,7 @@ struct Show {
 
 pub(super) fn run(options: &Options) -> ExitCode {
     let Action::Show(options) = &options.action;
-    options.log.directory().map_or_else(|code| code, |directory| show(&directory, options.json))
+    show(&options.log.directory(), options.json)
 }
 
 fn show(directory: &Path, as_json: bool) -> ExitCode {

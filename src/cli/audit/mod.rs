@@ -7,12 +7,9 @@ mod stats;
 mod top;
 mod verify;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-
-use super::{DEFAULT_CONFIG, load};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -45,24 +42,6 @@ pub(super) fn run(options: &Options) -> ExitCode {
         Action::Top(options) => top::run(options),
         Action::Stats(options) => stats::run(options),
         Action::Export(options) => export::run(options),
-    }
-}
-
-/// Where the log is.
-#[derive(Debug, Args)]
-struct Log {
-    /// Directory of the audit log, instead of the configuration's
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-}
-
-impl Log {
-    fn directory(&self) -> Result<PathBuf, ExitCode> {
-        if let Some(directory) = &self.dir {
-            return Ok(directory.clone());
-        }
-        let site = load(DEFAULT_CONFIG.as_ref()).map_err(|_| ExitCode::from(EXIT_UNVERIFIABLE))?;
-        Ok(site.audit.directory)
     }
 }
 

@@ -8,9 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 
 use super::advice::advice;
-use super::{EXIT_INCOMPLETE, EXIT_TAMPERED, EXIT_UNVERIFIABLE, Log};
+use super::{EXIT_INCOMPLETE, EXIT_TAMPERED, EXIT_UNVERIFIABLE};
 use crate::audit::verify::{Anchors, Code, Finding, Report, Verdict, verify};
 use crate::audit::{NoPublicKey, PublicKey};
+use crate::cli::log::Log;
 use crate::cli::print;
 
 #[derive(Debug, Args)]
@@ -33,10 +34,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> ExitCode {
-    let directory = match options.log.directory() {
-        Ok(directory) => directory,
-        Err(code) => return code,
-    };
+    let directory = options.log.directory();
     let report = check(&directory, options).unwrap_or_else(|sentence| Report::refused(&sentence));
     if options.json {
         let document = serde_json::to_string(&report).unwrap_or_default();

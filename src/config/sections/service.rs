@@ -1,21 +1,13 @@
-//! `[intercept]`, `[limits]`, `[dns]`, `[audit]`, `[admin]`: how the box itself runs.
+//! `[intercept]`, `[limits]`, `[audit]`, `[admin]`, `[health]`: how the box itself runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::diagnostics::{Problem, Report};
-use crate::config::reader::{At, Table};
+use crate::config::reader::Table;
 use crate::config::values;
-use crate::config::{
-    Admin, AuditConfig, Dns, Engine, ForeignDns, Intercept, Limits, OnFull, Retention,
-};
-
-/// `dns.listen`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) enum ListenWord {
-    Lan,
-    Off,
-}
+use crate::config::{Admin, AuditConfig, Engine, Health, Intercept, Limits, OnFull, Retention};
 
 /// The tables, each with its defaults.
 pub(in crate::config) struct Draft {
@@ -23,21 +15,21 @@ pub(in crate::config) struct Draft {
     data_threads: Option<usize>,
     relay: Engine,
     limits: Limits,
-    pub(in crate::config) listen: Option<At<ListenWord>>,
-    foreign: Option<At<ForeignDns>>,
     directory: PathBuf,
     keys: Option<PathBuf>,
     retention: Retention,
+    report_every: Duration,
     admin: Admin,
+    health: Health,
 }
 
 /// What [`Draft::finish`] gives.
 pub(super) struct Service {
     pub(super) intercept: Intercept,
     pub(super) limits: Limits,
-    pub(super) dns: Dns,
     pub(super) audit: AuditConfig,
     pub(super) admin: Admin,
+    pub(super) health: Health,
 }
 
 impl Draft {
@@ -47,30 +39,25 @@ impl Draft {
             data_threads: None,
             relay: Engine::default(),
             limits: Limits::default(),
-            listen: None,
-            foreign: None,
             directory: PathBuf::from(DEFAULT_DIRECTORY),
             keys: None,
             retention: Retention::default(),
+            report_every: REPORT_EVERY,
             admin: Admin {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT)),
                 socket: PathBuf::from(DEFAULT_SOCKET),
             },
+            health: Health::default(),
         };
         draft.read_intercept(root);
         draft.read_limits(root);
-        draft.read_dns(root, report);
         draft.read_audit(root);
         draft.read_admin(root, report);
+        draft.read_health(root);
         draft
     }
 
     pub(super) fn finish(self) -> Option<Service> {
-        let foreign = self.foreign.map_or(ForeignDns::Redirect, |foreign| foreign.value);
-        let dns = match self.listen.map_or(ListenWord::Off, |listen| listen.value) {
-            ListenWord::Lan => Dns::Lan { foreign },
-            ListenWord::Off => Dns::Off,
-        };
         let keys = self.keys.unwrap_or_else(|| self.directory.with_file_name(DEFAULT_KEYS));
         Some(Service {
             intercept: Intercept {
@@ -79,9 +66,14 @@ impl Draft {
                 relay: self.relay,
             },
             limits: self.limits,
-            dns,
-            audit: AuditConfig { directory: self.directory, keys, retention: self.retention },
+            audit: AuditConfig {
+                directory: self.directory,
+                keys,
+                retention: self.retention,
+                report_every: self.report_every,
+            },
             admin: self.admin,
+            health: self.health,
         })
     }
 
@@ -118,24 +110,6 @@ impl Draft {
         table.finish();
     }
 
-    fn read_dns(&mut self, root: &mut Table<'_>, report: &Report) {
-        let Some(mut table) = root.optional_table("dns") else { return };
-        self.listen = table
-            .required("listen", "\"off\"")
-            .and_then(|value| value.choice(&[("lan", ListenWord::Lan), ("off", ListenWord::Off)]));
-        let foreigns = [("redirect", ForeignDns::Redirect), ("refuse", ForeignDns::Refuse)];
-        self.foreign = table.optional("foreign").and_then(|value| value.choice(&foreigns));
-        table.finish();
-        if let (Some(listen), Some(foreign)) = (&self.listen, &self.foreign)
-            && listen.value == ListenWord::Off
-        {
-            let problem = Problem::at(foreign.span.clone(), "`foreign` has no effect here")
-                .also(listen.span.clone(), "devices' DNS is left alone")
-                .help("remove it");
-            report.warning(problem);
-        }
-    }
-
     fn read_audit(&mut self, root: &mut Table<'_>) {
         let Some(mut table) = root.optional_table("audit") else { return };
         let directory = table.optional("directory").and_then(|value| value.parse(values::path));
@@ -154,6 +128,17 @@ impl Draft {
         }
         let retain = table.optional("retain").and_then(|value| value.parse(values::retain));
         retention.retain = retain.map(|retain| retain.value);
+        let every = table.optional("report-every");
+        if let Some(every) = every.and_then(|value| value.parse(values::report_every)) {
+            self.report_every = every.value;
+        }
+        table.finish();
+    }
+
+    fn read_health(&mut self, root: &mut Table<'_>) {
+        let Some(mut table) = root.optional_table("health") else { return };
+        let roots = table.optional("roots").and_then(|value| value.parse(values::path));
+        self.health.roots = roots.map(|roots| roots.value);
         table.finish();
     }
 
@@ -183,6 +168,7 @@ impl Draft {
 const DEFAULT_PORT: u16 = 15_443;
 const DEFAULT_ADMIN_PORT: u16 = 9_443;
 /// Beside `directory`.
+const REPORT_EVERY: Duration = Duration::from_mins(15);
 const DEFAULT_KEYS: &str = "audit-keys";
 const DEFAULT_DIRECTORY: &str = "/var/lib/sluicegate/audit";
 const DEFAULT_SOCKET: &str = "/run/sluicegate/control.sock";

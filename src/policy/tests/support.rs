@@ -26,7 +26,12 @@ pub(super) fn bare() -> Site {
             interfaces: vec![InterfaceName::parse("lan0").expect("an interface name")],
             networks: vec![net("10.10.0.0/16"), net("2001:db8:10::/64")],
         },
-        tunnel: Tunnel { interfaces: Vec::new(), source: None, mss: 1360 },
+        tunnel: Tunnel {
+            interfaces: Vec::new(),
+            source: None,
+            each: Vec::new(),
+            return_after: Duration::ZERO,
+        },
         resolver: Resolver { inbound: Vec::new(), last_good: Duration::from_secs(86_400) },
         vpc: Vpc { networks: vec![net4("10.20.0.0/16")], zones: Vec::new() },
         endpoints: Vec::new(),
@@ -40,11 +45,13 @@ pub(super) fn bare() -> Site {
             directory: "/nowhere".into(),
             keys: "/nowhere/keys".into(),
             retention: Retention::default(),
+            report_every: Duration::from_mins(15),
         },
         admin: Admin {
             listen: (Ipv4Addr::LOCALHOST, 9443).into(),
             socket: "/nowhere/control.sock".into(),
         },
+        health: Health::default(),
         hash: "ab".repeat(32),
     }
 }

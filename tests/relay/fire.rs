@@ -195,7 +195,7 @@ async fn relay_all(
     for (reactor, counters) in reactors.iter().zip(counters) {
         *counters = reactor.pool().counters();
     }
-    running.map(|running: JoinHandle<()>| running.abort());
+    running.iter().for_each(JoinHandle::<()>::abort);
 }
 
 async fn relay_one(plan: &Plan, sockets: [TcpStream; 2], reactor: &Rc<Reactor<Rider>>) -> Outcome {

@@ -17,5 +17,5 @@ mod sockets;
 mod starved;
 
 use sluicegate::relay::{
-    End, FlowBytes, Key, Legs, Onlooker, Onlookers, Owner, Reactor, RelayEnd, RelayPool,
+    End, FlowBytes, Key, Legs, Onlookers, Owner, Reactor, RelayEnd, RelayPool,
 };

@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::{End, FlowBytes, Key, Legs, Onlooker, Onlookers, Owner, Reactor, RelayEnd, RelayPool};
+use super::{End, FlowBytes, Key, Legs, Onlookers, Owner, Reactor, RelayEnd, RelayPool};
 
 /// Resolves when the flow is over; dropping it ends the flow.
 pub(crate) struct Ride {
     reactor: Rc<Reactor<Rider>>,
     drives: Drives,
-    begins: Option<(Legs, Onlookers, Rider)>,
+    /// Until it is polled for the first time.
+    pub(crate) begins: Option<(Legs, Onlookers, Rider)>,
     key: Option<Key>,
     told: Rc<Told>,
 }
@@ -59,18 +60,6 @@ impl Ride {
         let rider = Rider { bytes: Rc::clone(bytes), told: Rc::clone(&told) };
         let begins = Some((legs, Onlookers::default(), rider));
         Self { reactor: Rc::clone(reactor), drives: Drives::Another, begins, key: None, told }
-    }
-
-    /// Lets onlookers see the first bytes.
-    pub(crate) fn shown_to(
-        mut self,
-        up: Option<Box<Onlooker>>,
-        down: Option<Box<Onlooker>>,
-    ) -> Self {
-        if let Some((_, onlookers, _)) = &mut self.begins {
-            *onlookers = Onlookers { up, down };
-        }
-        self
     }
 
     /// Takes the flow out before its end.

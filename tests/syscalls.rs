@@ -171,8 +171,8 @@ fn within(what: &str, calls: &BTreeMap<String, f64>, most: f64) {
 
 /// What depends on the machine: waiting and waking, and randomness, which a record's number asks for anew
 /// in each millisecond. A debug build checks each descriptor before it closes it (`fcntl`).
-const OTHERWISE: [&str; 6] =
-    ["epoll_wait", "futex", "restart_syscall", "write", "getrandom", "fcntl"];
+const OTHERWISE: [&str; 7] =
+    ["epoll_wait", "epoll_pwait", "futex", "restart_syscall", "write", "getrandom", "fcntl"];
 /// System calls of a flow with one message.
 const FLOW: f64 = 41.0;
 /// System calls of one message and its answer: a read and a write each way.

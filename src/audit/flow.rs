@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,7 +63,6 @@ impl Slot {
             heard: 0,
             reported: Cell::default(),
             handshake: HandshakeFacts::default(),
-            traffic: None,
         }
     }
 
@@ -105,19 +103,6 @@ pub struct FlowRecord {
     reported: Cell<TrafficFacts>,
     /// Known late, and then not worth sharing.
     handshake: HandshakeFacts,
-    traffic: Option<Rc<dyn Traffic>>,
-}
-
-/// Where a flow's byte counts can be read while it lives.
-pub trait Traffic {
-    /// The bytes so far.
-    fn traffic(&self) -> TrafficFacts;
-}
-
-impl<F: Fn() -> TrafficFacts> Traffic for F {
-    fn traffic(&self) -> TrafficFacts {
-        self()
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,11 +199,6 @@ impl FlowRecord {
 
     fn told(&mut self) -> &mut Told {
         Rc::make_mut(&mut self.told)
-    }
-
-    /// Says where the flow's byte counts can be read when the record ends by itself.
-    pub fn watch_traffic(&mut self, traffic: Rc<dyn Traffic>) {
-        self.traffic = Some(traffic);
     }
 
     /// Records that the flow is allowed. The future resolves when the record is on disk; nothing may
@@ -461,12 +441,8 @@ impl Drop for FlowRecord {
             State::Ended => {}
             State::Fresh => self.end_unopened("the flow's task ended without a verdict"),
             State::Opened => {
-                // A panic here, while another one unwinds, would take the whole process down.
-                let watched = self
-                    .traffic
-                    .take()
-                    .and_then(|watch| catch_unwind(AssertUnwindSafe(|| watch.traffic())).ok());
-                self.end(&Event::end(FlowEnd::InternalError, watched.unwrap_or_default()));
+                let nothing = TrafficFacts::default();
+                self.end(&Event::end(FlowEnd::InternalError, nothing));
             }
         }
     }

@@ -62,7 +62,7 @@ pub use facts::{
     AlertFacts, AlertFrom, DeviceFacts, DialFacts, DnsFacts, FlowEnd, HandshakeFacts, LearntFacts,
     NoteFacts, RuleFacts, TrafficFacts, TunnelFacts,
 };
-pub use flow::{FlowRecord, Slot, Traffic};
+pub use flow::{FlowRecord, Slot};
 pub use keys::pinned_key;
 pub use packets::{PacketDestination, PacketDevice, PacketFacts};
 pub use sign::{KeyId, NoPublicKey, PublicKey};

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::sys::socket::sockopt::{IpBindAddressNoPort, Ipv4PacketInfo, Ipv6RecvPacketInfo};
@@ -144,25 +145,25 @@ pub(super) fn listen_udp(address: SocketAddr) -> io::Result<tokio::net::UdpSocke
 }
 
 /// Makes the socket send RST instead of FIN when it is closed.
-pub fn reset_on_close(socket: &tokio::net::TcpStream) {
+pub fn reset_on_close(socket: impl AsFd) {
     // Fails only on a socket that is already gone, and then there is nothing left to reset.
-    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
 /// Has the kernel probe a device that is silent now, instead of after its ordinary time: one that
 /// was restarted answers with a reset.
-pub fn probe_soon(socket: &tokio::net::TcpStream) {
+pub fn probe_soon(socket: impl AsFd) {
     set_idle(socket, PROBE_SOON);
 }
 
 /// Ends [`probe_soon`].
-pub fn probe_as_usual(socket: &tokio::net::TcpStream) {
+pub fn probe_as_usual(socket: impl AsFd) {
     set_idle(socket, DEVICE_IDLE);
 }
 
-fn set_idle(socket: &tokio::net::TcpStream, idle: Duration) {
+fn set_idle(socket: impl AsFd, idle: Duration) {
     // Fails only on a socket that is already gone.
-    let _ = SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(idle));
+    let _ = SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(idle));
 }
 
 fn face_devices(socket: &Socket, address: SocketAddr) -> io::Result<()> {

@@ -1,35 +1,29 @@
 //! A flow that is connected: all that it keeps until it ends.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::handshake::{Onlookers, Watched};
+use super::handshake::Handshake;
 use super::limits::Admitted;
 use super::stats::Counted;
 use super::thread::Shared;
-use super::tracker::{Cut, LOOK_AGAIN, Look, Order, Registered};
-use crate::audit::{FlowEnd, FlowRecord, Traffic};
+use super::tracker::{Cut, LOOK_AGAIN, Registered};
+use crate::audit::{FlowEnd, FlowRecord, TrafficFacts};
+use crate::net::pulse::{Pulse, Pulses};
 use crate::net::socket::{probe_as_usual, probe_soon, reset_on_close};
-use crate::relay::{RelayEnd, relay};
+use crate::relay::{End, FlowBytes, Key, Legs, Onlookers, Owner, RelayEnd};
 
-/// The rest of a connected flow's life.
-pub(super) type Carrying = Pin<Box<dyn Future<Output = ()>>>;
-
-/// A connected flow; the endpoint has the hello. A hundred thousand of these wait in a box: see the
-/// test that bounds their size.
+/// What a connected flow has beside its relay; the endpoint has the hello. A hundred thousand of these
+/// wait: see the test that bounds their size.
 #[derive(Debug)]
 pub(super) struct Carried {
-    shared: Rc<Shared>,
-    device: TcpStream,
-    endpoint: TcpStream,
-    watched: Rc<Watched>,
-    /// Until the relay has them.
-    onlookers: Onlookers,
+    bytes: FlowBytes,
+    handshake: Rc<Handshake>,
     record: FlowRecord,
     /// Registration, share and count; given back when the flow ends.
     kept: Kept,
@@ -37,118 +31,165 @@ pub(super) struct Carried {
 
 type Kept = (Registered, Admitted, Counted);
 
+/// How suspicious a look is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// The device has opened another flow to the same name.
+    First,
+    /// It was probed [`LOOK_AGAIN`] ago.
+    Again,
+}
+
+/// Cuts flows that are relayed.
+pub(super) fn cut(shared: &Shared, flows: Vec<Key>, cut: Cut) {
+    let end = match cut {
+        Cut::Withdrawn => FlowEnd::PolicyWithdrawn,
+        Cut::Drained => FlowEnd::Drained,
+        Cut::Returned => FlowEnd::DeviceReturned,
+        Cut::TunnelLost => FlowEnd::TunnelLost,
+    };
+    for (legs, carried) in flows.into_iter().filter_map(|key| shared.reactor.part(key)) {
+        carried.broken_off(&legs, end);
+    }
+}
+
+/// Has a flow see whether its device is still there; one that finds it gone ends.
+pub(super) fn look(shared: &Shared, key: Key, look: Look) {
+    let Some(pulses) = &shared.pulses else { return };
+    let gone = shared.reactor.with(key, |_, legs| is_gone(&legs.device, pulses, look));
+    if gone == Some(true) {
+        cut(shared, vec![key], Cut::Returned);
+    }
+}
+
 impl Carried {
-    /// Counts the flow as allowed; from now on its record can tell by itself what was moved.
-    pub(super) fn begin(
-        shared: Rc<Shared>,
-        [device, endpoint]: [TcpStream; 2],
-        (watched, onlookers): (Rc<Watched>, Onlookers),
-        mut record: FlowRecord,
+    /// `told` bytes of the device went to the endpoint before the relay.
+    pub(super) fn new(
+        told: usize,
+        handshake: Rc<Handshake>,
+        record: FlowRecord,
         kept: Kept,
-    ) -> Carrying {
+    ) -> Self {
+        let bytes = FlowBytes::default();
+        bytes.up.copied.set(told as u64);
+        Self { bytes, handshake, record, kept }
+    }
+
+    /// Counts the flow as allowed and hands it to the thread's reactor.
+    pub(super) fn begin(
+        self,
+        shared: &Shared,
+        [device, endpoint]: [TcpStream; 2],
+        onlookers: Onlookers,
+    ) {
         shared.stats.allowed();
-        record.watch_traffic(Rc::clone(&watched) as Rc<dyn Traffic>);
-        Box::pin(Self { shared, device, endpoint, watched, onlookers, record, kept }.carry())
-    }
-
-    /// Relays until the flow ends or is cut, and records how.
-    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice")]
-    fn carry(mut self) -> impl Future<Output = ()> {
-        async move {
-            let Onlookers { up, down } = self.onlookers.take();
-            let end = {
-                let mut moving =
-                    relay(&self.device, &self.endpoint, &self.shared.pool, &self.watched.bytes)
-                        .shown_to(up, down);
-                poll_fn(|cx| match self.poll_cut(cx) {
-                    Poll::Ready(cut) => Poll::Ready(Err(cut)),
-                    Poll::Pending => Pin::new(&mut moving).poll(cx).map(Ok),
-                })
-                .await
-            };
-            self.ended(end);
-        }
-    }
-
-    /// Whether the flow is to end, by order or because its device is no longer there.
-    fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<Cut> {
-        let (registered, ..) = &self.kept;
-        loop {
-            match registered.poll_order(cx) {
-                Poll::Ready(Order::Cut(cut)) => return Poll::Ready(cut),
-                Poll::Ready(Order::Look(Look::Stranded(seconds))) => {
-                    if self.is_stranded(Duration::from_secs(seconds.into())) {
-                        return Poll::Ready(Cut::TunnelLost);
-                    }
-                }
-                Poll::Ready(Order::Look(look)) if self.is_gone(look) => {
-                    return Poll::Ready(Cut::Returned);
-                }
-                Poll::Ready(Order::Look(_)) => {}
-                Poll::Ready(Order::Report) => self.record.report(self.watched.traffic()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-
-    /// Whether nothing has come from the endpoint since its tunnel fell silent.
-    fn is_stranded(&self, silent: Duration) -> bool {
-        let (registered, ..) = &self.kept;
-        let (endpoint, Some(pulses)) = (&self.endpoint, &self.shared.pulses) else { return false };
-        let addresses = (endpoint.local_addr(), endpoint.peer_addr());
-        let (Ok(local), Ok(peer)) = addresses else { return false };
-        let pulse = pulses.of(local, peer, registered.link());
-        matches!(pulse, Ok(Some(pulse)) if pulse.last_heard.min(pulse.last_data) >= silent)
-    }
-
-    /// Whether the device, which is there, is no longer at the other end of this flow. A flow
-    /// without anything unanswered is never taken for dead: it is probed, and a device that was
-    /// restarted resets it.
-    fn is_gone(&self, look: Look) -> bool {
-        let (device, Some(pulses)) = (&self.device, &self.shared.pulses) else { return false };
-        if look == Look::Again {
-            probe_as_usual(device);
-        }
-        let (Ok(local), Ok(peer)) = (device.local_addr(), device.peer_addr()) else { return false };
-        let Ok(Some(pulse)) = pulses.of(local, peer, 0) else { return false };
-        let unanswered = pulse.last_heard >= LOOK_AGAIN.mul_f32(0.9);
-        if pulse.unacked > 0 {
-            return pulse.retransmits >= MOST_RETRANSMITS;
-        }
-        match look {
-            Look::First if pulse.probes >= MOST_PROBES => return true,
-            Look::First if unanswered => probe_soon(device),
-            Look::First => {}
-            Look::Stranded(_) => {}
-            Look::Again => return pulse.probes > 0 && unanswered,
-        }
-        false
-    }
-
-    fn ended(self, end: Result<RelayEnd, Cut>) {
-        let Self { shared, device, endpoint, watched, mut record, .. } = self;
-        let end = match end {
-            Ok(RelayEnd::ClosedByDevice) => FlowEnd::ClosedByDevice,
-            Ok(RelayEnd::ClosedByEndpoint) => FlowEnd::ClosedByEndpoint,
-            Ok(RelayEnd::Idle) => FlowEnd::Idle,
-            Ok(RelayEnd::ResetByDevice) => FlowEnd::ResetByDevice,
-            Ok(RelayEnd::ResetByEndpoint) => FlowEnd::ResetByEndpoint,
-            Err(cut) => {
-                // Bytes may be under way in a pipe; a reset says so, a FIN would not.
-                reset_on_close(&device);
-                reset_on_close(&endpoint);
-                match cut {
-                    Cut::Withdrawn => FlowEnd::PolicyWithdrawn,
-                    Cut::Drained => FlowEnd::Drained,
-                    Cut::Returned => FlowEnd::DeviceReturned,
-                    Cut::TunnelLost => FlowEnd::TunnelLost,
-                }
+        let legs = match (unregistered(device), unregistered(endpoint)) {
+            (Ok(device), Ok(endpoint)) => Legs { device, endpoint },
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "a flow could not be taken from the runtime");
+                return self.finish(FlowEnd::InternalError);
             }
         };
-        shared.stats.moved(&watched.bytes);
-        record.set_handshake(watched.handshake());
-        record.close(end, watched.traffic());
+        match shared.reactor.carry(legs, onlookers, self) {
+            Ok(key) => {
+                shared.reactor.with(key, |carried, _| carried.kept.0.relayed(key));
+            }
+            Err(refused) => {
+                tracing::error!(error = %refused.error, "a flow could not be watched");
+                refused.owner.broken_off(&refused.legs, FlowEnd::InternalError);
+            }
+        }
     }
+
+    /// Ends a flow in the middle: bytes may be under way in a pipe; a reset says so, a FIN would not.
+    fn broken_off(self, legs: &Legs, end: FlowEnd) {
+        reset_on_close(&legs.device);
+        reset_on_close(&legs.endpoint);
+        self.finish(end);
+    }
+
+    fn finish(self, end: FlowEnd) {
+        let traffic = self.traffic();
+        let Self { bytes, handshake, mut record, kept: (_, _, counted) } = self;
+        counted.stats().moved(&bytes);
+        record.set_handshake(handshake.facts());
+        record.close(end, traffic);
+    }
+
+    /// Records what the flow has moved so far.
+    pub(super) fn report(&self) {
+        self.record.report(self.traffic());
+    }
+
+    fn traffic(&self) -> TrafficFacts {
+        let FlowBytes { up, down } = &self.bytes;
+        TrafficFacts {
+            up: up.copied.get() + up.spliced.get(),
+            down: down.copied.get() + down.spliced.get(),
+            spliced: up.spliced.get() + down.spliced.get(),
+        }
+    }
+}
+
+impl Owner for Carried {
+    fn bytes(&self) -> &FlowBytes {
+        &self.bytes
+    }
+
+    fn ended(self, _legs: Legs, end: End) {
+        self.finish(match end {
+            End::Relayed(RelayEnd::ClosedByDevice) => FlowEnd::ClosedByDevice,
+            End::Relayed(RelayEnd::ClosedByEndpoint) => FlowEnd::ClosedByEndpoint,
+            End::Relayed(RelayEnd::Idle) => FlowEnd::Idle,
+            End::Relayed(RelayEnd::ResetByDevice) => FlowEnd::ResetByDevice,
+            End::Relayed(RelayEnd::ResetByEndpoint) => FlowEnd::ResetByEndpoint,
+            End::BrokenOff => FlowEnd::InternalError,
+        });
+    }
+}
+
+/// Takes a socket from the runtime.
+fn unregistered(socket: TcpStream) -> io::Result<OwnedFd> {
+    Ok(socket.into_std()?.into())
+}
+
+/// Whether the device, which is there, is no longer at the other end of this flow. A flow
+/// without anything unanswered is never taken for dead: it is probed, and a device that was
+/// restarted resets it.
+fn is_gone(device: &OwnedFd, pulses: &Pulses, look: Look) -> bool {
+    if look == Look::Again {
+        probe_as_usual(device);
+    }
+    let Some(pulse) = pulse(device, pulses, 0) else { return false };
+    let unanswered = pulse.last_heard >= LOOK_AGAIN.mul_f32(0.9);
+    if pulse.unacked > 0 {
+        return pulse.retransmits >= MOST_RETRANSMITS;
+    }
+    match look {
+        Look::First if pulse.probes >= MOST_PROBES => return true,
+        Look::First if unanswered => probe_soon(device),
+        Look::First => {}
+        Look::Again => return pulse.probes > 0 && unanswered,
+    }
+    false
+}
+
+/// Whether nothing has come from a flow's endpoint since its tunnel fell silent.
+pub(super) fn is_stranded(shared: &Shared, key: Key, silent: Duration) -> bool {
+    let Some(pulses) = &shared.pulses else { return false };
+    let pulse = shared.reactor.with(key, |carried, legs| {
+        let (registered, ..) = &carried.kept;
+        pulse(&legs.endpoint, pulses, registered.link())
+    });
+    pulse.flatten().is_some_and(|pulse| pulse.last_heard.min(pulse.last_data) >= silent)
+}
+
+/// What the kernel knows of a socket's other end, by the interface with this index (0: by any).
+fn pulse(socket: &OwnedFd, pulses: &Pulses, link: u32) -> Option<Pulse> {
+    let socket = SockRef::from(socket);
+    let local = socket.local_addr().ok()?.as_socket()?;
+    let peer = socket.peer_addr().ok()?.as_socket()?;
+    pulses.of(local, peer, link).ok()?
 }
 
 /// Unanswered retransmissions of the same segment after which a device is gone; one can be lost on a
@@ -160,14 +201,12 @@ const MOST_PROBES: u8 = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::Reactor;
 
-    /// What the runtime itself keeps is not in here: 256 bytes for each socket, and 128 for the task.
+    /// Beside this a flow has what its pipes and chunks hold, and that is nothing while it is idle.
     #[test]
     fn an_idle_flow_is_small() {
-        fn size_of_output<F: Future>(_: impl FnOnce(Carried) -> F) -> usize {
-            size_of::<F>()
-        }
-        let (kept, all) = (size_of::<Carried>(), size_of_output(Carried::carry));
-        assert!(all <= 480, "a connected flow takes {all} bytes, {kept} of them beside the relay");
+        let (kept, all) = (size_of::<Carried>(), Reactor::<Carried>::FLOW_SIZE);
+        assert!(all <= 448, "a connected flow takes {all} bytes, {kept} of them beside the relay");
     }
 }

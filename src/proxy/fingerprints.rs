@@ -8,6 +8,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use smallvec::SmallVec;
+
 use super::generations::Generations;
 use crate::config::MacAddr;
 use crate::hello::Ja4;
@@ -65,9 +67,9 @@ impl Fingerprints {
     }
 }
 
-/// Hashes of a device's last fingerprints, the latest first.
+/// Hashes of a device's last fingerprints, the latest first. Most devices have one or two TLS clients.
 #[derive(Debug, Default)]
-struct Last(Vec<u64>);
+struct Last(SmallVec<[u64; 2]>);
 
 impl Last {
     fn note(&mut self, ja4: u64) -> Seen {

@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::Rules;
-use super::carried::{Carried, Carrying};
+use super::carried::Carried;
 use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
-use super::handshake::{Onlookers, Watched};
+use super::handshake::Handshake;
 use super::inferred::infer;
 use super::limits::{Admitted, TooMany};
 use super::stats::Counted;
@@ -32,6 +32,7 @@ use crate::intercept::Intercepted;
 use crate::net::socket::reset_on_close;
 use crate::policy::{Asking, Denial, Grant, catalogue};
 use crate::reason::Reason;
+use crate::relay::Onlookers;
 use crate::resolve::{Endpoints, Refused};
 
 /// Takes on an accepted connection: reserves its record and starts its task.
@@ -56,13 +57,7 @@ fn start(shared: &Rc<Shared>, intercepted: Intercepted, share: Result<Admitted, 
         return;
     };
     let registered = shared.tracker.register();
-    // Set-up state lives in a box of its own, which is gone when the relay begins. It is made here: what
-    // an async block captures, it carries to its end.
-    let setting_up = Box::pin(live(Rc::clone(shared), intercepted, slot, share, registered));
-    tokio::task::spawn_local(async move {
-        let Some(carrying) = setting_up.await else { return };
-        carrying.await;
-    });
+    tokio::task::spawn_local(live(Rc::clone(shared), intercepted, slot, share, registered));
 }
 
 /// A flow that was not connected.
@@ -91,7 +86,9 @@ struct Heard {
 /// A flow that is connected; the endpoint has the hello.
 struct Ready {
     endpoint: TcpStream,
-    watched: Rc<Watched>,
+    /// Bytes that the endpoint has.
+    told: usize,
+    handshake: Rc<Handshake>,
     onlookers: Onlookers,
 }
 
@@ -102,24 +99,20 @@ async fn live(
     slot: Slot,
     mut share: Result<Admitted, TooMany>,
     registered: Registered,
-) -> Option<Carrying> {
+) {
     let counted = Counted::live(&shared.stats);
     let Intercepted { stream: device, device: from, dialled } = intercepted;
     let mut record = slot
         .begin(DeviceFacts { address: from.0, mac: None, name: None, identity: "none" }, dialled.0);
     let asked = Asked { from: from.0.ip(), dialled: dialled.0, share: &mut share };
     match set_up(&shared, &device, asked, &mut record, &registered).await {
-        Ok(Ready { endpoint, watched, onlookers }) => {
+        Ok(Ready { endpoint, told, handshake, onlookers }) => {
+            let Ok(share) = share else { return };
             record.share(&shared.common);
-            let share = share.ok()?;
-            let connected = [device, endpoint];
-            let kept = (registered, share, counted);
-            Some(Carried::begin(shared, connected, (watched, onlookers), record, kept))
+            let carried = Carried::new(told, handshake, record, (registered, share, counted));
+            carried.begin(&shared, [device, endpoint], onlookers);
         }
-        Err(stop) => {
-            refuse(&shared, device, record, stop).await;
-            None
-        }
+        Err(stop) => refuse(&shared, device, record, stop).await,
     }
 }
 
@@ -172,11 +165,10 @@ async fn set_up(
         reset_on_close(&endpoint);
         return Err(Stop { detail: Some(detail), ..Stop::new(Reason::EndpointUnreachable) });
     }
-    let watched = Rc::new(Watched::default());
-    watched.bytes.up.copied.set(heard.raw.len() as u64);
+    let handshake = Rc::new(Handshake::default());
     let behind_hello = heard.raw.get(heard.hello.facts.bytes..).unwrap_or_default();
-    let onlookers = Onlookers::new(&watched, behind_hello);
-    Ok(Ready { endpoint, watched, onlookers })
+    let onlookers = handshake.onlookers(behind_hello);
+    Ok(Ready { endpoint, told: heard.raw.len(), handshake, onlookers })
 }
 
 /// Who asks; a device that cannot be told is refused.

@@ -1,11 +1,13 @@
 //! Flows that leave a tunnel: one after the other, so that their devices do not come back all at once.
 
-use std::rc::Weak;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::tracker::{By, Cut, Look, Tracker};
+use super::carried::{cut, is_stranded};
+use super::thread::Shared;
+use super::tracker::{By, Cut};
 use crate::config::InterfaceName;
 
 /// Which flows are to leave a tunnel.
@@ -33,24 +35,24 @@ impl Leaving {
     }
 }
 
-impl Tracker {
-    /// Has flows leave a tunnel, one after the other, so that their devices do not come back all at
-    /// once: those for which nothing comes through it any more.
-    pub(super) fn leave(&self, leaving: Leaving) {
-        let affected = self.connected_by(|by| leaving.concerns(by));
-        tokio::task::spawn_local(async move {
-            let at_once = affected.len().div_ceil(LEAVE_STEPS).max(LEAVE_AT_ONCE);
-            for some in affected.chunks(at_once) {
-                for flow in some.iter().filter_map(Weak::upgrade) {
-                    match &leaving {
-                        Leaving::Deleted(_) => flow.cut(Cut::TunnelLost),
-                        Leaving::Silent { stop, .. } if stop.is_cancelled() => return,
-                        Leaving::Silent { seconds, .. } => flow.look(Look::Stranded(*seconds)),
-                    }
+/// Has flows leave a tunnel, one after the other, so that their devices do not come back all at
+/// once: those for which nothing comes through it any more.
+pub(super) async fn leave(shared: Rc<Shared>, leaving: Leaving) {
+    let affected = shared.tracker.connected_by(|by| leaving.concerns(by));
+    let at_once = affected.len().div_ceil(LEAVE_STEPS).max(LEAVE_AT_ONCE);
+    for some in affected.chunks(at_once) {
+        for flow in some.iter().filter_map(Weak::upgrade) {
+            let leaves = match &leaving {
+                Leaving::Deleted(_) => flow.cut(Cut::TunnelLost),
+                Leaving::Silent { stop, .. } if stop.is_cancelled() => return,
+                Leaving::Silent { seconds, .. } => {
+                    let silent = Duration::from_secs((*seconds).into());
+                    flow.relayed().filter(|key| is_stranded(&shared, *key, silent))
                 }
-                tokio::time::sleep(LEAVE_STEP).await;
-            }
-        });
+            };
+            cut(&shared, leaves.into_iter().collect(), Cut::TunnelLost);
+        }
+        tokio::time::sleep(LEAVE_STEP).await;
     }
 }
 

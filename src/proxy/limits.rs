@@ -27,6 +27,8 @@ struct Inner {
     /// How many devices there may be before those that take nothing are forgotten.
     sweep_at: usize,
     total: Taken,
+    /// What moments count from.
+    began: Instant,
 }
 
 /// What one device, or all together, have taken.
@@ -35,8 +37,24 @@ struct Taken {
     flows: u32,
     hellos: u32,
     /// New flows that may still begin at once.
-    tokens: f64,
-    filled: Instant,
+    tokens: f32,
+    filled: Moment,
+}
+
+/// A time in milliseconds modulo 2^32: a quarter of an [`Instant`], and there is one for each device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Moment(u32);
+
+impl Moment {
+    fn new(now: Instant, began: Instant) -> Self {
+        let millis = now.saturating_duration_since(began).as_millis() % (1 << 32);
+        Self(u32::try_from(millis).unwrap_or_default())
+    }
+
+    /// Of times more than 49 days apart only the rest: a device then waits for its tokens once more.
+    fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.wrapping_sub(earlier.0).into())
+    }
 }
 
 /// A flow's share; gives everything back when it is dropped.
@@ -68,7 +86,8 @@ impl Limits {
             settings,
             devices: HashMap::new(),
             sweep_at: MOST_DEVICES,
-            total: Taken::nothing(settings.new_flows, Instant::now()),
+            total: Taken::nothing(settings.new_flows, Moment(0)),
+            began: Instant::now(),
         };
         Arc::new(Self { capacity, inner: Mutex::new(inner) })
     }
@@ -85,6 +104,7 @@ impl Limits {
         now: Instant,
     ) -> Result<Admitted, TooMany> {
         let mut inner = self.inner();
+        let now = Moment::new(now, inner.began);
         inner.sweep(now);
         let Inner { settings, devices, total, .. } = &mut *inner;
         let fresh = Taken::nothing(settings.device_new_flows, now);
@@ -128,14 +148,12 @@ impl Inner {
     /// Forgets devices that have no flows and whose tokens are all back. The next sweep comes when
     /// there are twice as many as were kept, so that it costs each flow the same however many there
     /// are.
-    fn sweep(&mut self, now: Instant) {
+    fn sweep(&mut self, now: Moment) {
         if self.devices.len() < self.sweep_at {
             return;
         }
-        let full = Duration::from_secs_f64(BURST_SECONDS);
-        self.devices.retain(|_, taken| {
-            taken.flows > 0 || now.saturating_duration_since(taken.filled) < full
-        });
+        let full = Duration::from_secs_f32(BURST_SECONDS);
+        self.devices.retain(|_, taken| taken.flows > 0 || now.since(taken.filled) < full);
         self.sweep_at = MOST_DEVICES.max(self.devices.len().saturating_mul(2));
     }
 }
@@ -159,16 +177,20 @@ impl Drop for Admitted {
 }
 
 impl Taken {
-    fn nothing(rate: u32, now: Instant) -> Self {
-        Self { flows: 0, hellos: 0, tokens: f64::from(rate) * BURST_SECONDS, filled: now }
+    fn nothing(rate: u32, now: Moment) -> Self {
+        Self { flows: 0, hellos: 0, tokens: burst(rate), filled: now }
     }
 
-    fn refill(&mut self, rate: u32, now: Instant) {
-        let rate = f64::from(rate);
-        let since = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.tokens = (self.tokens + since * rate).min(rate * BURST_SECONDS);
+    fn refill(&mut self, rate: u32, now: Moment) {
+        let since = now.since(self.filled).as_secs_f32();
+        self.tokens = (self.tokens + since / BURST_SECONDS * burst(rate)).min(burst(rate));
         self.filled = now;
     }
+}
+
+/// New flows that may come at once.
+fn burst(rate: u32) -> f32 {
+    rate as f32 * BURST_SECONDS
 }
 
 fn check(settings: &Settings, own: &Taken, total: &Taken, most: u32) -> Result<(), TooMany> {
@@ -206,7 +228,7 @@ fn check(settings: &Settings, own: &Taken, total: &Taken, most: u32) -> Result<(
 
 /// How many seconds' worth of new flows may come at once: a device that was switched on opens all
 /// its connections together.
-const BURST_SECONDS: f64 = 4.0;
+const BURST_SECONDS: f32 = 4.0;
 /// A device with fewer flows than this may use the reserve.
 const FEW: u32 = 8;
 const RESERVED_PART: u32 = 10;
@@ -309,7 +331,9 @@ mod tests {
         for number in 0..=2 * most {
             drop(limits.admit(address(3 * most + number), later).expect("room"));
         }
-        let left = limits.inner().devices.values().filter(|taken| taken.filled == now).count();
+        let inner = limits.inner();
+        let first = Moment::new(now, inner.began);
+        let left = inner.devices.values().filter(|taken| taken.filled == first).count();
         assert_eq!(left, 10, "only those with flows are left of the first");
     }
 }

@@ -115,6 +115,11 @@ impl Counted {
         stats.live.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(stats))
     }
+
+    /// Where it is counted.
+    pub(super) fn stats(&self) -> &Stats {
+        &self.0
+    }
 }
 
 impl Drop for Counted {

@@ -2,31 +2,33 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
 
+use super::carried::{self, Carried, Look};
 use super::dial::DialMemory;
 use super::dials::Dials;
 use super::fingerprints::Fingerprints;
 use super::flow;
 use super::ja4_cache::Ja4Cache;
-use super::leaving::Leaving;
+use super::leaving::{self, Leaving};
 use super::limits::Limits;
 use super::returns::{Origin, Returns};
 use super::stats::Stats;
-use super::tracker::{Cut, FlowStates, Tracker};
+use super::tracker::{Cut, FlowStates, LOOK_AGAIN, Tracker};
 use super::{Rules, RulesInForce};
 use crate::audit::{Audit, CommonFacts};
 use crate::intercept::{Accepting, Listeners};
 use crate::net::neighbour::{Lookup, Neighbours};
 use crate::net::pulse::Pulses;
-use crate::relay::{Engine, RelayCounters, RelayPool};
+use crate::relay::{Engine, Reactor, RelayCounters, RelayPool};
 
 /// How a data thread is set up.
 #[derive(Clone, Debug)]
@@ -120,7 +122,7 @@ pub(super) struct Shared {
     pub(super) common: CommonFacts,
     pub(super) neighbours: Arc<Neighbours>,
     pub(super) lookup: Option<Lookup>,
-    pub(super) pool: Rc<RelayPool>,
+    pub(super) reactor: Rc<Reactor<Carried>>,
     pub(super) stats: Arc<Stats>,
     pub(super) tracker: Rc<Tracker>,
     pub(super) memory: DialMemory,
@@ -139,18 +141,16 @@ impl DataThread {
     /// Starts a thread.
     ///
     /// # Errors
-    /// The system refuses another thread, or a runtime.
+    /// The system refuses another thread.
     pub fn start(index: usize, listeners: Listeners, options: ThreadOptions) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let stats = Arc::new(Stats::default());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let counted = Arc::clone(&stats);
         let thread =
             std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
                 pin(index);
-                let local = LocalSet::new();
-                let outcome =
-                    runtime.block_on(local.run_until(run(listeners, options, counted, inbox)));
+                let outcome = runtime()
+                    .and_then(|runtime| runtime.block_on(run(listeners, options, counted, inbox)));
                 if let Err(error) = outcome {
                     tracing::error!(thread = index, %error, "a data thread could not work");
                 }
@@ -210,6 +210,11 @@ fn pin(index: usize) {
     }
 }
 
+/// A runtime for tasks of this thread alone. It is made on the thread: it cannot change it.
+fn runtime() -> io::Result<LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+}
+
 async fn run(
     listeners: Listeners,
     options: ThreadOptions,
@@ -223,7 +228,7 @@ async fn run(
         common: CommonFacts::default(),
         neighbours: options.neighbours,
         lookup: Lookup::open().ok(),
-        pool: RelayPool::new(options.engine, options.pipes),
+        reactor: Reactor::new(RelayPool::new(options.engine, options.pipes))?,
         stats,
         tracker: Tracker::new(options.returns),
         memory: DialMemory::default(),
@@ -236,13 +241,19 @@ async fn run(
         pulses: Pulses::open().ok(),
     });
     tokio::task::spawn_local(sweep(Rc::clone(&shared)));
+    let relaying = Rc::clone(&shared.reactor);
+    let mut relaying = pin!(tokio::task::spawn_local(async move { relaying.run().await }));
     let patience = loop {
         tokio::select! {
+            // Nothing moves any more, and nothing could.
+            failed = &mut relaying => return Err(failed.unwrap_or_else(io::Error::other)),
             command = inbox.recv() => match command {
                 Some(Command::Recheck(rules)) => recheck(&shared, &rules),
                 Some(Command::Report(answer)) => report(&shared, answer),
-                Some(Command::DeviceReturned(origin)) => shared.tracker.device_returned(origin),
-                Some(Command::Leave(leaving)) => shared.tracker.leave(leaving),
+                Some(Command::DeviceReturned(origin)) => look(&shared, origin),
+                Some(Command::Leave(leaving)) => {
+                    tokio::task::spawn_local(leaving::leave(Rc::clone(&shared), leaving));
+                }
                 Some(Command::Drain(patience)) => break patience,
                 None => break Duration::ZERO,
             },
@@ -274,23 +285,38 @@ async fn accept(shared: &Rc<Shared>, accepting: &Accepting) {
 async fn sweep(shared: Rc<Shared>) {
     for part in (0..SWEEPS).cycle() {
         let every = shared.rules.now().site.audit.report_every;
-        tokio::time::sleep(every / SWEEPS).await;
-        shared.tracker.report(part, SWEEPS);
+        tokio::time::sleep(every / u32::try_from(SWEEPS).unwrap_or(1)).await;
+        shared.reactor.each(part, SWEEPS, |carried| carried.report());
     }
 }
 
 fn report(shared: &Shared, answer: oneshot::Sender<ThreadReport>) {
-    let mut report = ThreadReport { relay: shared.pool.counters(), ..ThreadReport::default() };
+    let mut report =
+        ThreadReport { relay: shared.reactor.pool().counters(), ..ThreadReport::default() };
     shared.tracker.count(&mut report.flows);
     report.flows.half_closed = report.relay.half_closed;
     // Who asked may not want to know any more.
     let _ = answer.send(report);
 }
 
+/// Has flows of one device and name look after it, and those that probe it look again.
+fn look(shared: &Rc<Shared>, origin: Origin) {
+    let probed: Vec<_> = shared.tracker.device_returned(origin);
+    for key in probed {
+        carried::look(shared, key, Look::First);
+        let shared = Rc::clone(shared);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            carried::look(&shared, key, Look::Again);
+        });
+    }
+}
+
 fn recheck(shared: &Shared, rules: &Rules) {
-    let cut = shared.tracker.cut_withdrawn(rules, OffsetDateTime::now_utc());
-    if cut > 0 {
-        tracing::info!(flows = cut, "cut flows whose permission is withdrawn");
+    let (flows, relayed) = shared.tracker.cut_withdrawn(rules, OffsetDateTime::now_utc());
+    carried::cut(shared, relayed, Cut::Withdrawn);
+    if flows > 0 {
+        tracing::info!(flows, "cut flows whose permission is withdrawn");
     }
 }
 
@@ -310,12 +336,12 @@ async fn drain(shared: &Shared, patience: Duration, inbox: &mut mpsc::UnboundedR
             },
         }
     }
-    shared.tracker.cut_all(Cut::Drained);
+    carried::cut(shared, shared.tracker.cut_all(Cut::Drained), Cut::Drained);
     shared.tracker.emptied().await;
 }
 
 /// In how many parts flows report.
-const SWEEPS: u32 = 60;
+const SWEEPS: usize = 60;
 const SCRATCH: usize = 16 * 1024;
 /// A thread that is busy for longer serves no device either.
 const REPORT_PATIENCE: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -21,6 +21,7 @@ use super::returns::{Earlier, Origin, Returns};
 use crate::config::InterfaceName;
 use crate::intern::Interner;
 use crate::policy::{Asking, Grant};
+use crate::relay::Key;
 
 /// Why a flow is cut from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,28 +34,6 @@ pub(super) enum Cut {
     Returned,
     /// Its tunnel carries nothing any more.
     TunnelLost,
-}
-
-/// What a flow is told from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    /// To end.
-    Cut(Cut),
-    /// To see whether its device or its endpoint is still there.
-    Look(Look),
-    /// To record what it has moved.
-    Report,
-}
-
-/// How suspicious a look is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
-    /// The device has opened another flow to the same name.
-    First,
-    /// It was probed [`LOOK_AGAIN`] ago.
-    Again,
-    /// Its tunnel has carried nothing for so many seconds.
-    Stranded(u16),
 }
 
 /// Flows by what they are at.
@@ -111,8 +90,8 @@ struct Places {
 pub(super) struct Tracked {
     origin: Cell<Origin>,
     cut: Cell<Option<Cut>>,
-    look: Cell<Option<Look>>,
-    report: Cell<bool>,
+    /// Where it is once it is relayed.
+    relayed: Cell<Option<Key>>,
     /// Nobody has to look at it before, in seconds since the tracker began.
     quiet_until: Cell<u32>,
     waker: RefCell<Option<Waker>>,
@@ -163,8 +142,7 @@ impl Tracker {
         let tracked = Rc::new(Tracked {
             origin: Cell::new(Origin::UNKNOWN),
             cut: Cell::new(None),
-            look: Cell::new(None),
-            report: Cell::new(false),
+            relayed: Cell::new(None),
             quiet_until: Cell::new(0),
             waker: RefCell::new(None),
             asking: Cell::new(None),
@@ -174,47 +152,37 @@ impl Tracker {
         Registered { tracker: Rc::clone(self), place, tracked }
     }
 
-    /// Cuts every flow.
-    pub(super) fn cut_all(&self, cut: Cut) {
-        self.flows.borrow().all().for_each(|flow| flow.cut(cut));
+    /// Cuts every flow that is being set up; those that are relayed are the caller's to cut.
+    pub(super) fn cut_all(&self, cut: Cut) -> Vec<Key> {
+        self.flows.borrow().all().filter_map(|flow| flow.cut(cut)).collect()
     }
 
-    /// Cuts the flows that may not live on under these rules at this moment.
-    pub(super) fn cut_withdrawn(&self, rules: &Rules, now: OffsetDateTime) -> usize {
-        let mut count = 0;
-        for flow in self.flows.borrow().all() {
-            if flow.held_by(rules, now) == Some(Held::No) {
-                flow.cut(Cut::Withdrawn);
-                count += 1;
-            }
-        }
-        count
+    /// The same with the flows that may not live on under these rules at this moment; says how many
+    /// they are.
+    pub(super) fn cut_withdrawn(&self, rules: &Rules, now: OffsetDateTime) -> (usize, Vec<Key>) {
+        let flows = self.flows.borrow();
+        let withdrawn = flows.all().filter(|flow| flow.held_by(rules, now) == Some(Held::No));
+        let cut: Vec<_> = withdrawn.map(|flow| flow.cut(Cut::Withdrawn)).collect();
+        (cut.len(), cut.into_iter().flatten().collect())
     }
 
-    /// Has flows of one device and name look after it.
-    pub(super) fn device_returned(&self, origin: Origin) {
+    /// The flows of one device and name that are to look after it, unless they did a moment ago.
+    pub(super) fn device_returned(&self, origin: Origin) -> Vec<Key> {
         let now = self.began.elapsed();
+        let until = (now + LOOK_AGAIN * 2).as_secs().saturating_add(1);
+        let until = u32::try_from(until).unwrap_or(u32::MAX);
         let flows = self.flows.borrow();
         let origins = self.origins.borrow();
         let places = origins.range((origin, 0)..=(origin, usize::MAX));
         let all = places.filter_map(|(_, place)| flows.at(*place));
-        for flow in all.filter(|flow| flow.may_look(now)).take(MOST_LOOKS) {
-            let until = (now + LOOK_AGAIN * 2).as_secs().saturating_add(1);
-            flow.quiet_until.set(u32::try_from(until).unwrap_or(u32::MAX));
-            flow.look(Look::First);
-            look_again(flow);
-        }
-    }
-
-    /// Has one of `parts` parts of the connected flows record what they have moved. Each flow keeps its
-    /// part as long as it lives.
-    pub(super) fn report(&self, part: u32, parts: u32) {
-        let flows = self.flows.borrow();
-        let places = flows.flows.iter().skip(part as usize).step_by(parts as usize);
-        for flow in places.flatten().filter(|flow| flow.is_connected()) {
-            flow.report.set(true);
-            flow.wake();
-        }
+        all.filter(|flow| u64::from(flow.quiet_until.get()) <= now.as_secs())
+            .filter_map(|flow| {
+                let relayed = flow.relayed.get()?;
+                flow.quiet_until.set(until);
+                Some(relayed)
+            })
+            .take(MOST_LOOKS)
+            .collect()
     }
 
     /// The flows that are connected by what is asked for.
@@ -335,36 +303,25 @@ impl Registered {
         self.tracked.held_by(rules, now) == Some(Held::Yes)
     }
 
+    /// Notes that the flow is relayed, and where: from now on [`Self::cut`] tells nothing.
+    pub(super) fn relayed(&self, key: Key) {
+        self.tracked.relayed.set(Some(key));
+        self.tracked.waker.take();
+    }
+
     /// Resolves when the flow is to be cut.
     pub(super) async fn cut(&self) -> Cut {
         poll_fn(|cx| {
-            loop {
-                match self.poll_order(cx) {
-                    Poll::Ready(Order::Cut(cut)) => return Poll::Ready(cut),
-                    Poll::Ready(Order::Look(_) | Order::Report) => {}
-                    Poll::Pending => return Poll::Pending,
-                }
+            if let Some(cut) = self.tracked.cut.get() {
+                return Poll::Ready(cut);
             }
+            match &mut *self.tracked.waker.borrow_mut() {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            Poll::Pending
         })
         .await
-    }
-
-    /// What the flow is told; if nothing, the task that asked last is woken when it is.
-    pub(super) fn poll_order(&self, cx: &mut Context<'_>) -> Poll<Order> {
-        if let Some(cut) = self.tracked.cut.get() {
-            return Poll::Ready(Order::Cut(cut));
-        }
-        if let Some(look) = self.tracked.look.take() {
-            return Poll::Ready(Order::Look(look));
-        }
-        if self.tracked.report.take() {
-            return Poll::Ready(Order::Report);
-        }
-        match &mut *self.tracked.waker.borrow_mut() {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        Poll::Pending
     }
 }
 
@@ -381,28 +338,20 @@ impl Drop for Registered {
 }
 
 impl Tracked {
-    pub(super) fn cut(&self, cut: Cut) {
-        self.cut.set(Some(cut));
-        self.wake();
+    /// Cuts a flow that is being set up, or says where it is relayed.
+    pub(super) fn cut(&self, cut: Cut) -> Option<Key> {
+        let relayed = self.relayed.get();
+        if relayed.is_none() {
+            self.cut.set(Some(cut));
+            let waker = self.waker.borrow_mut().take();
+            waker.into_iter().for_each(Waker::wake);
+        }
+        relayed
     }
 
-    pub(super) fn look(&self, look: Look) {
-        self.look.set(Some(look));
-        self.wake();
-    }
-
-    fn wake(&self) {
-        let waker = self.waker.borrow_mut().take();
-        waker.into_iter().for_each(Waker::wake);
-    }
-
-    fn is_connected(&self) -> bool {
-        self.permit.borrow().as_ref().is_some_and(|permit| permit.by.is_some())
-    }
-
-    /// Whether the flow is connected, and was not asked to look a moment ago.
-    fn may_look(&self, now: Duration) -> bool {
-        self.is_connected() && u64::from(self.quiet_until.get()) <= now.as_secs()
+    /// Where it is, once it is relayed.
+    pub(super) fn relayed(&self) -> Option<Key> {
+        self.relayed.get()
     }
 
     /// `None` for a flow that was not granted anything yet.
@@ -432,18 +381,7 @@ impl Hash for Permit {
     }
 }
 
-/// Has a flow that was probed see what came of it, if it lives so long.
-fn look_again(flow: &Rc<Tracked>) {
-    let flow = Rc::downgrade(flow);
-    tokio::task::spawn_local(async move {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        if let Some(flow) = flow.upgrade() {
-            flow.look(Look::Again);
-        }
-    });
-}
-
 /// Between a probe and the look at what came of it.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// Flows of one device to one name that look after it when it comes back, which is told once a second.
-const MOST_LOOKS: usize = 64;
+/// Flows of one device to one name that look after it when it opens another.
+const MOST_LOOKS: usize = 8;

@@ -1,103 +1,163 @@
 //! The relay of one flow: two directions, and what the end of one means for the other.
 //!
-//! One future without inner futures or arrays, because an idle flow is nothing but this: see the test
-//! that bounds its size. Timer and error watches are boxes that exist only while they are needed.
+//! An idle flow is nothing but this and what its owner keeps of it: see the test that bounds its size.
 
 use std::fmt;
-use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::os::fd::{AsFd, OwnedFd};
 
-use tokio::io::{Interest, Ready};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use rustix::event::epoll::EventFlags;
+use tokio::time::Instant;
 
 use super::half::{Half, Halt, Leg, Stage, total};
-use super::socket::{reset_on_close, sent};
-use super::{FlowBytes, HALF_OPEN, Onlooker, RelayEnd, RelayPool};
+use super::reactor::Owner;
+use super::socket::{Known, Socket, reset_on_close, sent};
+use super::{FlowBytes, Legs, Onlookers, RelayEnd, RelayPool};
 
-/// The future that [`relay`](super::relay) returns.
-#[must_use = "bytes move only while the relay is polled"]
-pub struct Relay<'a> {
-    device: &'a TcpStream,
-    endpoint: &'a TcpStream,
-    pool: &'a Rc<RelayPool>,
-    bytes: &'a FlowBytes,
+/// One flow with all that it has.
+pub(super) struct Flow<T> {
+    pub(super) legs: Legs,
+    device: Known,
+    endpoint: Known,
     up: Half,
     down: Half,
-    /// Made when a direction is first blocked or over: most flows never are for long.
-    alarms: Option<Box<Alarms<'a>>>,
     first_fin: Option<Side>,
     /// Whose error was seen first; from then on the flow ends as a reset.
     dead: Option<Side>,
+    /// It waits for its turn already.
+    pub(super) queued: bool,
+    /// Tells this flow from another one that had the same place.
+    pub(super) generation: u32,
+    /// When something moved last; only of a flow that is half over.
+    pub(super) still_since: Option<Instant>,
+    pub(super) owner: T,
 }
 
-impl<'a> Relay<'a> {
-    pub(super) fn new(
-        device: &'a TcpStream,
-        endpoint: &'a TcpStream,
-        pool: &'a Rc<RelayPool>,
-        bytes: &'a FlowBytes,
-    ) -> Self {
+/// What a flow does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It waits for an event.
+    Rests(Rest),
+    /// It has done its share of work, and has more.
+    Again,
+    /// It is over.
+    Over(RelayEnd),
+}
+
+/// How long a flow may rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// For ever.
+    Open,
+    /// For [`HALF_OPEN`], as before.
+    Half,
+    /// For [`HALF_OPEN`] from now on.
+    HalfAnew,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Device,
+    Endpoint,
+}
+
+impl<T: Owner> Flow<T> {
+    pub(super) fn new(legs: Legs, onlookers: Onlookers, pool: &RelayPool, owner: T) -> Self {
         let engine = pool.engine();
         Self {
-            device,
-            endpoint,
-            pool,
-            bytes,
-            up: Half::new(engine),
-            down: Half::new(engine),
-            alarms: None,
+            legs,
+            device: Known::default(),
+            endpoint: Known::default(),
+            up: Half::new(engine, onlookers.up),
+            down: Half::new(engine, onlookers.down),
             first_fin: None,
             dead: None,
+            queued: false,
+            generation: 0,
+            still_since: None,
+            owner,
         }
     }
 
-    /// Lets onlookers see the first bytes of the device (`up`) and of the endpoint (`down`).
-    pub fn shown_to(mut self, up: Option<Box<Onlooker>>, down: Option<Box<Onlooker>>) -> Self {
-        self.up.show_to(up);
-        self.down.show_to(down);
-        self
+    /// Takes in what epoll says of one of its sockets.
+    pub(super) fn learn(&self, side: Side, flags: EventFlags) {
+        self.known(side).learn(flags);
     }
 
-    /// Moves what there is, until both directions have ended or neither can go on.
-    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
-        loop {
+    /// Moves what there is, until both directions have ended, neither can go on, or the flow has done
+    /// its share of work.
+    pub(super) fn turn(&mut self, pool: &RelayPool) -> Turn {
+        let moved = self.moved();
+        let (up, down) = loop {
             let dead = self.dead;
-            let up = self.pump(cx, Side::Device);
-            let down = self.pump(cx, Side::Endpoint);
+            let up = self.pump(pool, Side::Device);
+            let down = self.pump(pool, Side::Endpoint);
             if self.dead.is_none() {
-                self.watch(cx, Side::Device, &up);
-                self.watch(cx, Side::Endpoint, &down);
+                self.watch(pool, Side::Device, up);
+                self.watch(pool, Side::Endpoint, down);
             }
-            if self.dead != dead {
-                // A death changes what both directions have to do; nothing may sleep on the old state.
-                continue;
+            // A death changes what both directions have to do; nothing may rest on the old state.
+            if self.dead == dead {
+                break (up, down);
             }
-            if self.up.stage() == Stage::Ended && self.down.stage() == Stage::Ended {
-                return self.settle(cx);
+        };
+        if self.up.stage() == Stage::Ended && self.down.stage() == Stage::Ended {
+            if let Some(end) = self.settled() {
+                return Turn::Over(end);
             }
-            return Poll::Pending;
+        } else if up == Halt::Yielded || down == Halt::Yielded {
+            return Turn::Again;
         }
+        if self.first_fin.is_none() && self.dead.is_none() {
+            return Turn::Rests(Rest::Open);
+        }
+        let anew = self.still_since.is_none() || moved != self.moved();
+        Turn::Rests(if anew { Rest::HalfAnew } else { Rest::Half })
+    }
+
+    /// How a flow ends that is half over and has stood still for too long.
+    pub(super) fn expired(&self) -> RelayEnd {
+        self.dead.map_or(RelayEnd::Idle, Side::reset)
+    }
+
+    /// Gives everything back, delivered or not, and its sockets and its owner to the caller.
+    pub(super) fn part(mut self, pool: &RelayPool) -> (Legs, T) {
+        if self.first_fin.is_some() {
+            pool.half_closed_no_more();
+        }
+        self.up.discard(pool);
+        self.down.discard(pool);
+        (self.legs, self.owner)
     }
 
     /// Moves the bytes that `source` sends.
-    fn pump(&mut self, cx: &mut Context<'_>, source: Side) -> Halt {
-        let leg = self.leg(source);
+    fn pump(&mut self, pool: &RelayPool, source: Side) -> Halt {
+        let bytes = self.owner.bytes();
+        let [device, endpoint] = [
+            Socket { fd: self.legs.device.as_fd(), known: &self.device },
+            Socket { fd: self.legs.endpoint.as_fd(), known: &self.endpoint },
+        ];
+        let (half, other, leg) = match source {
+            Side::Device => {
+                let leg = Leg { source: device, sink: endpoint, pool, bytes: &bytes.up };
+                (&mut self.up, &mut self.down, leg)
+            }
+            Side::Endpoint => {
+                let leg = Leg { source: endpoint, sink: device, pool, bytes: &bytes.down };
+                (&mut self.down, &mut self.up, leg)
+            }
+        };
         let before = total(leg.bytes);
-        let halt = self.half(source).pump(cx, leg);
+        let halt = half.pump(leg);
         if total(leg.bytes) != before {
-            self.half(source.other()).turn_over(leg.pool);
+            other.turn_over(pool);
         }
+        let ends = matches!(half.stage(), Stage::Ending | Stage::Ended);
         match halt {
-            Halt::SourceFailed => self.died(source),
-            Halt::SinkFailed => self.died(source.other()),
-            _ if self.first_fin.is_none()
-                && matches!(self.half(source).stage(), Stage::Ending | Stage::Ended) =>
-            {
+            Halt::SourceFailed => self.died(pool, source),
+            Halt::SinkFailed => self.died(pool, source.other()),
+            _ if self.first_fin.is_none() && ends => {
                 self.first_fin = Some(source);
-                self.pool.half_closed();
+                pool.half_closed();
             }
             _ => {}
         }
@@ -105,60 +165,37 @@ impl<'a> Relay<'a> {
     }
 
     /// Nothing can be delivered to `side` any more; what it sent before can be.
-    fn died(&mut self, side: Side) {
+    fn died(&mut self, pool: &RelayPool, side: Side) {
         self.dead.get_or_insert(side);
-        let pool = self.pool;
         self.half(side.other()).discard(pool);
         self.half(side).cut();
     }
 
-    /// Watches a side that nobody reads from for errors: its peer is blocked, or it has sent its FIN,
+    /// Looks for errors of a side that nobody reads from: its peer is blocked, or it has sent its FIN,
     /// and a reset would otherwise stay unnoticed for as long as that lasts.
-    fn watch(&mut self, cx: &mut Context<'_>, side: Side, halt: &Halt) {
-        let socket = self.socket(side);
-        if !matches!(halt, Halt::Blocked | Halt::Ended) {
-            // What only takes its share of a stream may be blocked again in a moment.
-            if let (Halt::Idle, Some(alarms)) = (halt, &mut self.alarms) {
-                *alarms.watch(side) = None;
-            }
-            return;
-        }
-        let watch = self.alarms.get_or_insert_default().watch(side);
-        let error = watch.get_or_insert_with(|| Box::pin(socket.ready(Interest::ERROR)));
-        if error.as_mut().poll(cx).is_ready() {
-            *watch = None;
-            self.died(side);
+    fn watch(&mut self, pool: &RelayPool, side: Side, halt: Halt) {
+        if matches!(halt, Halt::Blocked | Halt::Ended) && self.known(side).has_failed() {
+            self.died(pool, side);
         }
     }
 
-    /// Both directions are over; a reset still waits for the bytes that it would destroy.
-    fn settle(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
+    /// How the flow ends, both directions being over; a reset still waits for the bytes that it would
+    /// destroy.
+    fn settled(&self) -> Option<RelayEnd> {
         let Some(dead) = self.dead else {
-            return Poll::Ready(match self.first_fin {
+            return Some(match self.first_fin {
                 Some(Side::Endpoint) => RelayEnd::ClosedByEndpoint,
                 _ => RelayEnd::ClosedByDevice,
             });
         };
-        sent(cx, self.socket(dead.other())).map(|()| dead.reset())
-    }
-
-    /// Whether a flow that is half over has stood still for too long.
-    fn expired(&mut self, cx: &mut Context<'_>, moved: Moved) -> Option<RelayEnd> {
-        if self.first_fin.is_none() && self.dead.is_none() {
-            return None;
-        }
-        let progressed = moved != self.moved();
-        let timer = &mut self.alarms.get_or_insert_default().timer;
-        let timer = timer.get_or_insert_with(|| Box::pin(sleep(HALF_OPEN)));
-        if progressed {
-            timer.as_mut().reset(Instant::now() + HALF_OPEN);
-        }
-        let over = timer.as_mut().poll(cx).is_ready();
-        over.then(|| self.dead.map_or(RelayEnd::Idle, Side::reset))
+        let other = dead.other();
+        let living = Socket { fd: self.leg(other).as_fd(), known: self.known(other) };
+        sent(living).is_ready().then(|| dead.reset())
     }
 
     fn moved(&self) -> Moved {
-        (total(&self.bytes.up), total(&self.bytes.down), self.up.stage(), self.down.stage())
+        let FlowBytes { up, down } = self.owner.bytes();
+        (total(up), total(down), self.up.stage(), self.down.stage())
     }
 
     fn half(&mut self, source: Side) -> &mut Half {
@@ -168,57 +205,32 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn socket(&self, side: Side) -> &'a TcpStream {
+    fn known(&self, side: Side) -> &Known {
         match side {
-            Side::Device => self.device,
-            Side::Endpoint => self.endpoint,
+            Side::Device => &self.device,
+            Side::Endpoint => &self.endpoint,
         }
     }
 
-    fn leg(&self, source: Side) -> Leg<'a> {
-        let bytes = match source {
-            Side::Device => &self.bytes.up,
-            Side::Endpoint => &self.bytes.down,
-        };
-        let (pool, sink) = (self.pool, self.socket(source.other()));
-        Leg { source: self.socket(source), sink, pool, bytes }
-    }
-}
-
-impl Future for Relay<'_> {
-    type Output = RelayEnd;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RelayEnd> {
-        let this = self.get_mut();
-        let moved = this.moved();
-        let end = match this.advance(cx) {
-            Poll::Ready(end) => Some(end),
-            Poll::Pending => this.expired(cx, moved),
-        };
-        let Some(end) = end else {
-            return Poll::Pending;
-        };
-        if !matches!(end, RelayEnd::ClosedByDevice | RelayEnd::ClosedByEndpoint) {
-            reset_on_close(this.device);
-            reset_on_close(this.endpoint);
+    fn leg(&self, side: Side) -> &OwnedFd {
+        match side {
+            Side::Device => &self.legs.device,
+            Side::Endpoint => &self.legs.endpoint,
         }
-        Poll::Ready(end)
     }
 }
 
-impl Drop for Relay<'_> {
-    fn drop(&mut self) {
-        if self.first_fin.is_some() {
-            self.pool.half_closed_no_more();
-        }
-        self.up.discard(self.pool);
-        self.down.discard(self.pool);
+impl Legs {
+    /// Makes closing reset both.
+    pub(super) fn reset_on_close(&self) {
+        reset_on_close(&self.device);
+        reset_on_close(&self.endpoint);
     }
 }
 
-impl fmt::Debug for Relay<'_> {
+impl<T> fmt::Debug for Flow<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relay")
+        f.debug_struct("Flow")
             .field("up", &self.up)
             .field("down", &self.down)
             .field("first_fin", &self.first_fin)
@@ -227,34 +239,8 @@ impl fmt::Debug for Relay<'_> {
     }
 }
 
-/// What wakes a relay that does not read.
-#[derive(Default)]
-struct Alarms<'a> {
-    device: Option<Watch<'a>>,
-    endpoint: Option<Watch<'a>>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-/// Resolves when its socket has an error.
-type Watch<'a> = Pin<Box<dyn Future<Output = io::Result<Ready>> + 'a>>;
-
-impl<'a> Alarms<'a> {
-    fn watch(&mut self, side: Side) -> &mut Option<Watch<'a>> {
-        match side {
-            Side::Device => &mut self.device,
-            Side::Endpoint => &mut self.endpoint,
-        }
-    }
-}
-
 /// What is compared to see whether a flow stands still.
 type Moved = (u64, u64, Stage, Stage);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Device,
-    Endpoint,
-}
 
 impl Side {
     fn other(self) -> Self {

@@ -4,15 +4,14 @@
 //! other direction.
 
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 
 use rustix::io::Errno;
-use tokio::net::TcpStream;
 
 use super::chunk::{Chunk, Left};
 use super::pipe::Pipe;
 use super::pool::{RelayPool, add, bump};
-use super::socket::{Way, attempt, finish, ready_for, receive, send, sent};
+use super::socket::{Socket, Way, attempt, finish, receive, send, sent};
 use super::{Attention, DirectionBytes, Engine, Onlooker};
 
 /// One direction of a flow.
@@ -30,8 +29,8 @@ pub(super) struct Half {
 /// The two sockets of a direction and what it shares with the others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leg<'a> {
-    pub(super) source: &'a TcpStream,
-    pub(super) sink: &'a TcpStream,
+    pub(super) source: Socket<'a>,
+    pub(super) sink: Socket<'a>,
     pub(super) pool: &'a RelayPool,
     pub(super) bytes: &'a DirectionBytes,
 }
@@ -50,13 +49,13 @@ pub(super) enum Stage {
 }
 
 /// Why a direction stopped for now.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Halt {
-    /// Nothing to read; the source will wake the task.
+    /// Nothing to read; an event of the source says when there is.
     Idle,
-    /// The sink takes no more; it will wake the task, the source will not.
+    /// The sink takes no more; an event of the sink says when it does.
     Blocked,
-    /// It has done its share of work; the task has been woken again.
+    /// It has done its share of work, and is to be asked again.
     Yielded,
     /// Nothing will go this way any more.
     Ended,
@@ -67,25 +66,14 @@ pub(super) enum Halt {
 }
 
 impl Half {
-    pub(super) fn new(engine: Engine) -> Self {
+    /// A direction whose bytes are shown to the onlooker as they are read.
+    pub(super) fn new(engine: Engine, onlooker: Option<Box<Onlooker>>) -> Self {
         let mode = match engine {
             Engine::Adaptive => Mode::Copying { large: 0 },
             Engine::Copy => Mode::Copy,
             Engine::Splice => Mode::Splice,
         };
-        Self {
-            chunk: None,
-            pipe: None,
-            stage: Stage::Open,
-            mode,
-            turn: Turn::default(),
-            onlooker: None,
-        }
-    }
-
-    /// Lets an onlooker see what is read from now on.
-    pub(super) fn show_to(&mut self, onlooker: Option<Box<Onlooker>>) {
-        self.onlooker = onlooker;
+        Self { chunk: None, pipe: None, stage: Stage::Open, mode, turn: Turn::default(), onlooker }
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -93,8 +81,8 @@ impl Half {
     }
 
     /// Moves what there is, up to one share of work.
-    pub(super) fn pump(&mut self, cx: &mut Context<'_>, leg: Leg<'_>) -> Halt {
-        let halt = self.rounds(cx, leg);
+    pub(super) fn pump(&mut self, leg: Leg<'_>) -> Halt {
+        let halt = self.rounds(leg);
         // A pipe is for bytes on their way: a flow that waits for its source must hold none.
         self.release_pipe(leg.pool, Contents::None);
         halt
@@ -114,10 +102,10 @@ impl Half {
         self.release_pipe(pool, Contents::Any);
     }
 
-    fn rounds(&mut self, cx: &mut Context<'_>, leg: Leg<'_>) -> Halt {
+    fn rounds(&mut self, leg: Leg<'_>) -> Halt {
         let start = total(leg.bytes);
         for _ in 0..ROUNDS {
-            match self.flush(cx, leg) {
+            match self.flush(leg) {
                 Poll::Pending => return Halt::Blocked,
                 Poll::Ready(Err(_)) => return Halt::SinkFailed,
                 Poll::Ready(Ok(())) => {}
@@ -127,7 +115,7 @@ impl Half {
                 Stage::Ending => {
                     // Behind a FIN nobody can tell any more whether bytes are unsent, and a reset
                     // that followed would destroy them.
-                    if sent(cx, leg.sink).is_pending() {
+                    if sent(leg.sink).is_pending() {
                         return Halt::Blocked;
                     }
                     self.stage = Stage::Ended;
@@ -139,10 +127,10 @@ impl Half {
                 break;
             }
             // Back-pressure: what nobody takes is not read. A failed sink shows when written to.
-            if ready_for(cx, leg.sink, Way::Out).is_pending() {
+            if !leg.sink.is_ready(Way::Out) {
                 return Halt::Blocked;
             }
-            match self.fill(cx, leg) {
+            match self.fill(leg) {
                 Poll::Pending => return Halt::Idle,
                 Poll::Ready(Filled::Some) => {}
                 Poll::Ready(Filled::SourceFailed) => {
@@ -158,15 +146,14 @@ impl Half {
                 }
             }
         }
-        cx.waker().wake_by_ref();
         Halt::Yielded
     }
 
     /// Delivers what is held: the chunk, then the pipe.
-    fn flush(&mut self, cx: &mut Context<'_>, leg: Leg<'_>) -> Poll<io::Result<()>> {
+    fn flush(&mut self, leg: Leg<'_>) -> Poll<io::Result<()>> {
         loop {
             if let Some(chunk) = &mut self.chunk {
-                let size = ready!(send(cx, leg.sink, chunk.rest()))?;
+                let size = ready!(send(leg.sink, chunk.rest()))?;
                 count_copied(leg, size);
                 if chunk.advance(size) == Left::Nothing {
                     self.keep(leg.pool, &[]);
@@ -184,7 +171,7 @@ impl Half {
                 continue;
             }
             let held = pipe.held();
-            match ready!(attempt(cx, leg.sink, Way::Out, held, || splice_out(pipe, leg))) {
+            match ready!(attempt(leg.sink, Way::Out, held, || splice_out(pipe, leg))) {
                 Ok(size) => {
                     add(&leg.bytes.spliced, size);
                     add(&leg.pool.count.spliced, size);
@@ -195,7 +182,7 @@ impl Half {
         }
     }
 
-    fn fill(&mut self, cx: &mut Context<'_>, leg: Leg<'_>) -> Poll<Filled> {
+    fn fill(&mut self, leg: Leg<'_>) -> Poll<Filled> {
         let chosen = matches!(self.mode, Mode::Splice | Mode::Splicing { .. });
         let splicing = chosen && self.onlooker.is_none();
         if splicing && self.pipe.is_none() {
@@ -203,21 +190,21 @@ impl Half {
         }
         match self.pipe.take() {
             Some(mut pipe) if splicing => {
-                let filled = self.splice_in(cx, leg, &mut pipe);
+                let filled = self.splice_in(leg, &mut pipe);
                 self.pipe = Some(pipe);
                 filled
             }
             pipe => {
                 self.pipe = pipe;
-                self.copy(cx, leg)
+                self.copy(leg)
             }
         }
     }
 
     /// Fills the empty pipe; the next round empties it.
-    fn splice_in(&mut self, cx: &mut Context<'_>, leg: Leg<'_>, pipe: &mut Pipe) -> Poll<Filled> {
+    fn splice_in(&mut self, leg: Leg<'_>, pipe: &mut Pipe) -> Poll<Filled> {
         // How much fits is a matter of slots, so a short splice does not say that the socket is empty.
-        Poll::Ready(match ready!(attempt(cx, leg.source, Way::In, 0, || splice_in(pipe, leg))) {
+        Poll::Ready(match ready!(attempt(leg.source, Way::In, 0, || splice_in(pipe, leg))) {
             Ok(0) => Filled::End,
             Ok(size) => {
                 self.judge(size, leg.pool);
@@ -232,9 +219,9 @@ impl Half {
     }
 
     /// Reads into the thread's buffer and writes; only what the sink does not take is kept.
-    fn copy(&mut self, cx: &mut Context<'_>, leg: Leg<'_>) -> Poll<Filled> {
+    fn copy(&mut self, leg: Leg<'_>) -> Poll<Filled> {
         leg.pool.with_scratch(|buffer| {
-            let size = match ready!(receive(cx, leg.source, buffer)) {
+            let size = match ready!(receive(leg.source, buffer)) {
                 Ok(0) => return Poll::Ready(Filled::End),
                 Ok(size) => size,
                 Err(_) => return Poll::Ready(Filled::SourceFailed),
@@ -242,7 +229,7 @@ impl Half {
             self.judge(size, leg.pool);
             let read = buffer.get(..size).unwrap_or_default();
             self.onlooker.take_if(|onlooker| onlooker.look(read) == Attention::Goes);
-            let written = match send(cx, leg.sink, read) {
+            let written = match send(leg.sink, read) {
                 Poll::Ready(Ok(written)) => written,
                 Poll::Ready(Err(_)) => return Poll::Ready(Filled::SinkFailed),
                 Poll::Pending => 0,
@@ -367,13 +354,13 @@ enum Contents {
 fn splice_in(pipe: &mut Pipe, leg: Leg<'_>) -> io::Result<usize> {
     #[cfg(test)]
     super::tests::Fault::SpliceIn.strike(leg.pool)?;
-    pipe.fill(leg.source)
+    pipe.fill(leg.source.fd)
 }
 
 fn splice_out(pipe: &mut Pipe, leg: Leg<'_>) -> io::Result<usize> {
     #[cfg(test)]
     super::tests::Fault::SpliceOut.strike(leg.pool)?;
-    pipe.empty(leg.sink)
+    pipe.empty(leg.sink.fd)
 }
 
 /// Whether an error is about splicing and not about the socket: of its kind (kernel TLS, say), or for

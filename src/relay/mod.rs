@@ -5,18 +5,19 @@
 //! [`Onlooker`] may look at the first ones), never buffers without bound, never reads from a side whose
 //! peer is blocked.
 //!
+//! Needs `SIGPIPE` ignored (Rust's default): `splice(2)` has no flag against that signal.
+//!
 //! Invariants:
 //! - A direction holds at most one read: up to 64 KiB copied, or what one splice put into a pipe.
 //!   It does not read again before that is delivered.
 //! - A pipe is borrowed from the thread's pool only while bytes are on their way through it.
 //! - A side's error is acted upon only after the bytes that came before it.
+//! - After a reset, and after standing still half over, both sockets are closed with RST (`SO_LINGER` 0).
 //! - Everything belongs to one thread; there are no locks, and no atomics of our own, on the byte path.
 
 use std::cell::Cell;
-use std::rc::Rc;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
-
-use tokio::net::TcpStream;
 
 mod chunk;
 mod flow;
@@ -24,14 +25,24 @@ mod half;
 mod onlooker;
 mod pipe;
 mod pool;
+mod reactor;
 mod socket;
 #[cfg(test)]
 mod tests;
 
 pub use crate::config::Engine;
-pub use flow::Relay;
-pub use onlooker::{Attention, Onlooker};
+pub use onlooker::{Attention, Onlooker, Onlookers};
 pub use pool::{RelayCounters, RelayPool};
+pub use reactor::{End, Key, Owner, Reactor, Refused};
+
+/// The gate's own sockets of a flow.
+#[derive(Debug)]
+pub struct Legs {
+    /// Towards the device.
+    pub device: OwnedFd,
+    /// Towards the endpoint.
+    pub endpoint: OwnedFd,
+}
 
 /// Bytes moved in one direction.
 #[derive(Debug, Default)]
@@ -71,19 +82,3 @@ pub enum RelayEnd {
 /// How long a flow may stand still after its first FIN, or the bytes of a side that reset wait for
 /// their receiver.
 pub const HALF_OPEN: Duration = Duration::from_secs(120);
-
-/// Moves bytes until both directions have ended. Dropping the future stops the relay and leaves the
-/// sockets to the caller; bytes may then be lost, which the caller makes visible by resetting both.
-/// On return after a reset, or [`RelayEnd::Idle`], both sockets are set to reset on close
-/// (`SO_LINGER` 0).
-///
-/// Needs a current-thread runtime with I/O and time enabled, and `SIGPIPE` ignored (Rust's default):
-/// `splice(2)` has no flag against that signal.
-pub fn relay<'a>(
-    device: &'a TcpStream,
-    endpoint: &'a TcpStream,
-    pool: &'a Rc<RelayPool>,
-    bytes: &'a FlowBytes,
-) -> Relay<'a> {
-    Relay::new(device, endpoint, pool, bytes)
-}

@@ -10,6 +10,15 @@ use std::fmt;
 /// Lives in a box of its own, because a flow carries the room for two of them for all its life.
 pub struct Onlooker(Box<Look>);
 
+/// Who looks at the two directions of a flow.
+#[derive(Debug, Default)]
+pub struct Onlookers {
+    /// At what the device sends.
+    pub up: Option<Box<Onlooker>>,
+    /// At what the endpoint sends.
+    pub down: Option<Box<Onlooker>>,
+}
+
 type Look = dyn FnMut(&[u8]) -> Attention;
 
 /// Whether an onlooker stays.

@@ -1,6 +1,5 @@
 //! What each kind of record says.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -399,7 +398,6 @@ fn a_dropped_record_ends_by_itself() {
     let records = left_by(|audit| {
         drop(allowed(audit));
         let mut flow = allowed(audit);
-        flow.watch_traffic(Rc::new(|| TRAFFIC));
         wait(flow.open()).unwrap();
         drop(flow);
     });
@@ -408,15 +406,14 @@ fn a_dropped_record_ends_by_itself() {
     assert_eq!(open["status_code"], "open");
     assert_eq!(end["status_code"], "internal_error");
     assert_eq!(classes(end), [3, 2, 1, 1, 3]);
-    assert_eq!(end["traffic"]["bytes"], 27552);
+    assert_eq!(end["traffic"]["bytes"], 0);
 }
 
 #[test]
-fn a_panic_ends_the_record_also_when_the_counters_panic() {
+fn a_panic_ends_the_record() {
     let records = left_by(|audit| {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut flow = allowed(audit);
-            flow.watch_traffic(Rc::new(|| panic!("the counters are gone")));
             wait(flow.open()).unwrap();
             panic!("the flow broke");
         }));

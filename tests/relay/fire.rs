@@ -6,14 +6,14 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::TcpStream;
-use std::pin::pin;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sluicegate::lab::inside;
 use sluicegate::relay::{
-    DirectionBytes, Engine, FlowBytes, RelayCounters, RelayEnd, RelayPool, relay,
+    DirectionBytes, Engine, FlowBytes, Legs, Reactor, RelayCounters, RelayEnd, RelayPool,
 };
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
@@ -21,7 +21,8 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use crate::judge::{Tally, judge};
 use crate::peer::{Seen, play, turns};
 use crate::plan::{Plan, stock};
-use crate::sockets::{Pairs, descriptors, register, reset_on_close, runtime};
+use crate::ride::{Ride, Rider};
+use crate::sockets::{Pairs, descriptors, reset_on_close, runtime};
 
 /// What became of a flow in the gate.
 #[derive(Clone, Copy, Debug, Default)]
@@ -170,42 +171,46 @@ async fn relay_all(
     outcomes: &mut [Outcome],
     counters: &mut [RelayCounters],
 ) {
-    let pools = POOLS.map(|(engine, pipes)| RelayPool::new(engine, pipes));
+    let reactors =
+        POOLS.map(|(engine, pipes)| Reactor::new(RelayPool::new(engine, pipes)).unwrap());
+    let running = reactors.clone().map(|reactor| {
+        spawn_local(async move { panic!("a reactor ended: {}", reactor.run().await) })
+    });
     let permits = Rc::new(Semaphore::new(AT_ONCE));
     let tasks: Vec<_> = (batch.plans.iter().enumerate())
         .map(|(index, plan)| {
             let (batch, permits) = (Arc::clone(batch), Rc::clone(&permits));
-            let (pool, sockets) = (Rc::clone(&pools[plan.pool]), gates[index].take().unwrap());
+            let (reactor, sockets) =
+                (Rc::clone(&reactors[plan.pool]), gates[index].take().unwrap());
             spawn_local(async move {
                 let _permit = permits.acquire().await.unwrap();
-                in_time(relay_one(&batch.plans[index], sockets, &pool), &batch.plans[index]).await
+                in_time(relay_one(&batch.plans[index], sockets, &reactor), &batch.plans[index])
+                    .await
             })
         })
         .collect();
     for (task, outcome) in tasks.into_iter().zip(outcomes) {
         *outcome = result(task).await;
     }
-    for (pool, counters) in pools.iter().zip(counters) {
-        *counters = pool.counters();
+    for (reactor, counters) in reactors.iter().zip(counters) {
+        *counters = reactor.pool().counters();
     }
+    running.iter().for_each(JoinHandle::<()>::abort);
 }
 
-async fn relay_one(plan: &Plan, sockets: [TcpStream; 2], pool: &Rc<RelayPool>) -> Outcome {
-    let [device, endpoint] = sockets.map(register);
-    let bytes = FlowBytes::default();
-    let end = {
-        let mut flow = pin!(relay(&device, &endpoint, pool, &bytes));
-        match plan.dropped_after {
-            None => Some(flow.await),
-            Some(count) => tokio::select! {
-                end = &mut flow => Some(end),
-                () = turns(count) => None,
-            },
-        }
+async fn relay_one(plan: &Plan, sockets: [TcpStream; 2], reactor: &Rc<Reactor<Rider>>) -> Outcome {
+    let [device, endpoint] = sockets.map(OwnedFd::from);
+    let bytes = Rc::<FlowBytes>::default();
+    let mut flow = Ride::of(reactor, Legs { device, endpoint }, &bytes);
+    let end = match plan.dropped_after {
+        None => Some((&mut flow).await),
+        Some(count) => tokio::select! {
+            end = &mut flow => Some(end),
+            () = turns(count) => None,
+        },
     };
-    if end.is_none() {
-        reset_on_close(&device);
-        reset_on_close(&endpoint);
+    for leg in flow.part().into_iter().flat_map(|legs| [legs.device, legs.endpoint]) {
+        reset_on_close(&leg);
     }
     Outcome { end, up: moved(&bytes.up), down: moved(&bytes.down) }
 }

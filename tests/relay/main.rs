@@ -10,6 +10,12 @@ mod fire;
 mod judge;
 mod peer;
 mod plan;
+#[path = "../../src/relay/tests/ride.rs"]
+mod ride;
 mod rules;
 mod sockets;
 mod starved;
+
+use sluicegate::relay::{
+    End, FlowBytes, Key, Legs, Onlookers, Owner, Reactor, RelayEnd, RelayPool,
+};

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sluicegate::relay::{Engine, FlowBytes, RelayPool, relay};
+use sluicegate::relay::{Engine, FlowBytes, RelayPool};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,6 +15,7 @@ use tokio::task::yield_now;
 
 use crate::peer::turns;
 use crate::plan::stock;
+use crate::ride::relay;
 use crate::sockets::{Pairs, Shape, register, runtime};
 
 const ENGINES: [Engine; 3] = [Engine::Adaptive, Engine::Copy, Engine::Splice];
@@ -26,7 +27,7 @@ struct Rig {
     gate_endpoint: TcpStream,
     endpoint: TcpStream,
     pool: Rc<RelayPool>,
-    bytes: FlowBytes,
+    bytes: Rc<FlowBytes>,
 }
 
 impl Rig {
@@ -40,7 +41,7 @@ impl Rig {
             gate_endpoint: register(gate_endpoint),
             endpoint: register(endpoint),
             pool: RelayPool::new(engine, 8),
-            bytes: FlowBytes::default(),
+            bytes: Rc::default(),
         }
     }
 }
@@ -145,7 +146,11 @@ fn small_messages_are_copied_through_one_buffer_without_an_allocation() {
         let _entered = runtime.enter();
         (Rig::new(Engine::Adaptive), stock(4))
     };
-    let mut flow = pin!(relay(&rig.gate_device, &rig.gate_endpoint, &rig.pool, &rig.bytes));
+    let relaying = {
+        let _entered = runtime.enter();
+        relay(&rig.gate_device, &rig.gate_endpoint, &rig.pool, &rig.bytes)
+    };
+    let mut flow = pin!(relaying);
     let mut got = vec![0; 16_000];
     let mut talk = |rounds: u32| {
         let talking = async {

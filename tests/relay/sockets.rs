@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -57,7 +58,7 @@ pub(crate) fn register(socket: TcpStream) -> tokio::net::TcpStream {
 }
 
 /// Makes closing send RST.
-pub(crate) fn reset_on_close(socket: &tokio::net::TcpStream) {
+pub(crate) fn reset_on_close(socket: &impl AsFd) {
     SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO)).unwrap();
 }
 

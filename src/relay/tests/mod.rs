@@ -13,11 +13,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Engine, FlowBytes, HALF_OPEN, RelayEnd, RelayPool, relay};
+use super::{
+    End, Engine, FlowBytes, HALF_OPEN, Key, Legs, Onlooker, Onlookers, Owner, Reactor, RelayEnd,
+    RelayPool,
+};
+use ride::relay;
 
 mod ends;
 mod onlookers;
 mod pipes;
+mod reactor;
+mod ride;
 mod streams;
 
 /// A system call that fails as it does on sockets that cannot be spliced, or without kernel memory.
@@ -43,7 +49,7 @@ struct Gate {
     device: TcpStream,
     endpoint: TcpStream,
     pool: Rc<RelayPool>,
-    bytes: FlowBytes,
+    bytes: Rc<FlowBytes>,
 }
 
 /// The far ends of the gate's two sockets.
@@ -55,7 +61,7 @@ struct Peers {
 fn rig(pool: &Rc<RelayPool>) -> (Gate, Peers) {
     let (device, gate_device) = pair();
     let (endpoint, gate_endpoint) = pair();
-    let bytes = FlowBytes::default();
+    let bytes = Rc::default();
     let gate = Gate { device: gate_device, endpoint: gate_endpoint, pool: Rc::clone(pool), bytes };
     (gate, Peers { device, endpoint })
 }
@@ -76,7 +82,7 @@ fn pair() -> (TcpStream, TcpStream) {
 
 impl Gate {
     /// Relays to the end and closes both sockets.
-    async fn run(self) -> (RelayEnd, FlowBytes) {
+    async fn run(self) -> (RelayEnd, Rc<FlowBytes>) {
         let end = relay(&self.device, &self.endpoint, &self.pool, &self.bytes).await;
         (end, self.bytes)
     }

@@ -2,11 +2,22 @@
 
 use std::cell::{Cell, RefCell};
 
+use super::ride::Ride;
 use super::*;
-use crate::relay::{Attention, Onlooker};
+use crate::relay::Attention;
 
 /// What an onlooker has seen; its other owner is the onlooker itself.
 type Notes = Rc<RefCell<Vec<u8>>>;
+
+impl Ride {
+    /// Lets onlookers see the first bytes.
+    fn shown_to(mut self, up: Option<Box<Onlooker>>, down: Option<Box<Onlooker>>) -> Self {
+        if let Some((_, onlookers, _)) = &mut self.begins {
+            *onlookers = Onlookers { up, down };
+        }
+        self
+    }
+}
 
 /// An onlooker that goes once it has seen `enough` bytes.
 fn onlooker(enough: usize) -> (Box<Onlooker>, Notes) {

@@ -219,7 +219,7 @@ async fn pass(peers: &mut Peers, size: usize) {
 }
 
 /// Relays `size` bytes from the device to the endpoint and back-to-back ends.
-async fn transfer(pool: &Rc<RelayPool>, size: usize) -> FlowBytes {
+async fn transfer(pool: &Rc<RelayPool>, size: usize) -> Rc<FlowBytes> {
     let (gate, mut peers) = rig(pool);
     let sent = pattern(size, 15);
     let ((end, bytes), (), ()) = tokio::join!(

@@ -170,6 +170,9 @@ reasons! {
     LimitFlows Box "limit_flows"
         "The box has reached its limit of connections."
         "Look for devices that open too many connections, or raise the limit.";
+    LimitDeviceQueries Box "limit_device_queries"
+        "The device asks the box's DNS faster than it may."
+        "Look for a loop in the device, or raise dns.queries-per-second.";
     ShuttingDown Box "shutting_down"
         "The box is shutting down."
         "Wait until it is back; devices retry by themselves.";
@@ -219,6 +222,6 @@ mod tests {
             assert!(reason.sentence().ends_with('.'), "{reason}");
             assert!(reason.remedy().ends_with('.'), "{reason}");
         }
-        assert_eq!(Reason::ALL.len(), 38);
+        assert_eq!(Reason::ALL.len(), 39);
     }
 }

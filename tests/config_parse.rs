@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use sluicegate::config::{
-    self, Dns, ExpectedVerdict, Loaded, OnFull, PolicyMode, Problems, Retention, Service, Style,
+    self, Dns, DnsForward, ExpectedVerdict, ForeignDns, LanDns, Loaded, OnFull, OtherNames,
+    PolicyMode, Problems, Retention, Service, Style,
 };
 
 #[test]
@@ -18,7 +19,7 @@ fn the_full_sample_is_the_expected_site() {
     assert_eq!(texts(&site.devices.networks), ["10.10.0.0/16"]);
     assert_eq!(texts(&site.tunnel.interfaces), ["xfrm101", "xfrm102"]);
     assert_eq!(site.tunnel.source, "10.99.0.7".parse().ok());
-    assert_eq!(site.tunnel.mss, 1_398);
+    assert!(site.tunnel.each.iter().all(|tunnel| tunnel.mss == 1_398), "{:?}", site.tunnel);
     assert_eq!(texts(&site.resolver.inbound), ["10.20.0.53:53", "10.20.1.53:5353"]);
     assert_eq!(site.resolver.last_good, Duration::from_secs(1_800));
     assert_eq!(texts(&site.vpc.networks), ["10.20.0.0/16"]);
@@ -92,7 +93,8 @@ fn devices_and_expectations_of_the_sample() {
 fn what_the_file_leaves_out_has_its_default() {
     let site = config::parse(MINIMAL, "sluicegate.toml").expect("the minimum").site;
     assert_eq!(site.account, None);
-    assert_eq!((site.tunnel.source, site.tunnel.mss), (None, 1_360));
+    assert_eq!((site.tunnel.source, site.tunnel.each[0].mss), (None, 1_360));
+    assert_eq!(site.tunnel.return_after, Duration::from_secs(30));
     assert_eq!(site.resolver.last_good, Duration::from_secs(86_400));
     assert_eq!(site.policy.mode, PolicyMode::Enforce);
     assert_eq!(ids(&site.policy.default), ["historian", "kms"]);
@@ -159,11 +161,27 @@ fn region_shapes() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused() {
-    let text = format!("{MINIMAL}\n[dns]\nlisten = \"lan\"\n");
-    let problems = config::parse(&text, "f").expect_err("listen");
-    assert_eq!(problems.len(), 1, "{problems}");
-    assert!(problems.to_string().contains("not supported by this version"), "{problems}");
+fn dns_for_devices_has_defaults_and_forwards() {
+    let parse = |further: &str| {
+        let text = format!("{MINIMAL}\n[dns]\nlisten = \"lan\"\n{further}");
+        config::parse(&text, "f").unwrap_or_else(|problems| panic!("{problems}")).site.dns
+    };
+    assert_eq!(parse(""), Dns::Lan(LanDns::default()));
+    let given = parse(
+        "foreign = \"refuse\"\nother-names = \"nxdomain\"\nqueries-per-second = 7\n\
+         [[dns.forward]]\nzone = \"Plant.example\"\nservers = [\"10.10.0.53\", \"10.10.1.53:5353\"]\n",
+    );
+    let forward = DnsForward {
+        zone: "plant.example".parse().unwrap(),
+        servers: vec!["10.10.0.53:53".parse().unwrap(), "10.10.1.53:5353".parse().unwrap()],
+    };
+    let expected = LanDns {
+        foreign: ForeignDns::Refuse,
+        other_names: OtherNames::Nxdomain,
+        queries_per_second: 7,
+        forwards: vec![forward],
+    };
+    assert_eq!(given, Dns::Lan(expected));
 }
 
 #[test]

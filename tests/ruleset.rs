@@ -17,7 +17,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use sluicegate::config::{self, InterfaceName};
+use sluicegate::config::{self, ForeignDns, InterfaceName};
 use sluicegate::intercept::nft::{self, Verified};
 use sluicegate::intercept::{self, Plan, render};
 use sluicegate::lab::inside;
@@ -37,6 +37,7 @@ pub(crate) fn plan() -> Plan {
         vpc_networks: networks(&["10.20.0.0/16", "10.21.0.0/24"]),
         ports: vec![443, 8443, 8883],
         listen_port: 15_443,
+        dns: Some(ForeignDns::Redirect),
     }
 }
 
@@ -51,12 +52,17 @@ fn networks(texts: &[&str]) -> Vec<ipnet::IpNet> {
 /// Plans of every shape: both families, IPv4 only, IPv6 only, one of everything.
 fn plans() -> Vec<Plan> {
     let v4 = Plan { device_networks: networks(&["10.10.0.0/16"]), ..plan() };
-    let v6 = Plan { device_networks: networks(&["fd00:10::/64", "fd00:11::7/128"]), ..plan() };
+    let v6 = Plan {
+        device_networks: networks(&["fd00:10::/64", "fd00:11::7/128"]),
+        dns: Some(ForeignDns::Refuse),
+        ..plan()
+    };
     let least = Plan {
         device_interfaces: interfaces(&["lan0"]),
         tunnel_interfaces: interfaces(&["wg0"]),
         vpc_networks: networks(&["10.20.0.0/16"]),
         ports: vec![443],
+        dns: None,
         ..v4.clone()
     };
     vec![plan(), v4, v6, least]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::subject::{Heard, Named};
 use time::OffsetDateTime;
 
-use crate::config::Site;
+use crate::config::{LanDns, Site};
 use crate::name::{NameError, ServerName};
 use crate::net::neighbour::{Lookup, Neighbours};
 use crate::policy::{Asking, Grant, Policy, Step};
@@ -166,6 +166,9 @@ fn by_policy(
         }
     }
     let grant = explanation.judged(policy, asking, flow);
+    if let (Some(lan), Ok(name)) = (site.dns.lan(), flow.name.parse()) {
+        explanation.step("dns", None, dns_fact(lan, policy, asking, &name));
+    }
     (explanation, grant)
 }
 
@@ -227,7 +230,7 @@ impl Explanation {
         let tunnels = rules.tunnels.status();
         let (resolve, address) = resolution_steps(grant, last.as_ref(), outcome.as_ref().err());
         self.steps.extend([resolve, address]);
-        let way = rules.tunnels.up().next().map(|way| way.interface.to_string());
+        let way = rules.tunnels.up().first().map(|way| way.interface.to_string());
         self.step("tunnel", Some(way.is_some()), tunnel_fact(&tunnels));
         match outcome {
             Err(refused) => {
@@ -261,6 +264,28 @@ impl Explanation {
     fn step(&mut self, step: &'static str, ok: Option<bool>, fact: String) {
         self.steps.push(Step { step, ok, fact });
     }
+}
+
+/// What the box's DNS does with the name.
+fn dns_fact(lan: &LanDns, policy: &Policy, asking: Asking, name: &ServerName) -> String {
+    let verdict = policy.judge_name(asking, name).outcome;
+    let forward = lan.forwards.iter().find(|forward| forward.holds(name.as_str()));
+    let grant = match (verdict, forward) {
+        (Ok(grant), _) => grant,
+        (Err(_), Some(forward)) if policy.endpoint_of(name).is_err() => {
+            return format!("The box asks the plant's own servers of {} for it.", forward.zone);
+        }
+        (Err(_), _) => return "The box's DNS refuses the name to the device.".to_owned(),
+    };
+    let answered = "The box's DNS answers the device with the endpoint's addresses.";
+    if lan.synthetic.is_none() || !policy.may_omit_sni(asking) {
+        return answered.to_owned();
+    }
+    let stands = "The box's DNS answers the device with an address that stands for the name";
+    if grant.endpoint().requires_server_name() {
+        return format!("{stands}, but AWS IoT requires a server name (SNI) all the same.");
+    }
+    format!("{stands}, so that the device needs to send no server name (SNI).")
 }
 
 /// The answer of the resolvers, and what the guard says to it.
@@ -311,16 +336,11 @@ fn answer_fact(last: &LastAnswer) -> String {
 }
 
 fn tunnel_fact(tunnels: &[TunnelStatus]) -> String {
-    let mut best = true;
-    let mut words = Vec::new();
-    for tunnel in tunnels {
-        let state = match (tunnel.present, tunnel.up) {
-            (false, _) => "does not exist",
-            (true, false) => "is down",
-            (true, true) if std::mem::take(&mut best) => "is up and tried first",
-            (true, true) => "is up",
-        };
-        words.push(format!("{} {state}", tunnel.interface));
-    }
-    format!("{}.", words.join(", "))
+    let words = tunnels.iter().map(|tunnel| {
+        let state = tunnel.state.as_str();
+        let first = if tunnel.preferred { " and tried first" } else { "" };
+        let reason = tunnel.reason.as_ref().map(|reason| format!(" ({reason})"));
+        format!("{} is {state}{first}{}", tunnel.interface, reason.unwrap_or_default())
+    });
+    format!("{}.", words.collect::<Vec<_>>().join(", "))
 }

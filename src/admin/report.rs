@@ -15,6 +15,7 @@ use super::headroom::{self, Headroom, Known};
 use crate::app::State;
 use crate::audit::{Audit, AuditStatus};
 use crate::config::PolicyMode;
+use crate::dns::{DnsStats, DnsStatus};
 use crate::intercept;
 use crate::intercept::nft;
 use crate::name::ServerName;
@@ -25,7 +26,7 @@ use crate::proxy::{
 use crate::reason::Reason;
 use crate::relay::RelayCounters;
 use crate::resolve::{self, NameStatus, ResolverStatus};
-use crate::tunnel::TunnelStatus;
+use crate::tunnel::{Condition, TunnelStatus};
 
 /// How everything is. The shape of `status --json`.
 #[derive(Clone, Debug, Serialize)]
@@ -62,6 +63,9 @@ pub struct Report {
     /// Connections that the kernel dropped since the start, because they came faster than the gate
     /// or any other program on the box accepts them.
     pub listen_overflows: u64,
+    /// What devices' DNS has done; absent where `dns.listen` is `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsStatus>,
     /// Data threads that work.
     pub threads: ThreadsStatus,
     /// The rules in the kernel.
@@ -150,6 +154,8 @@ pub struct Sources {
     pub audit: Audit,
     /// The data threads.
     pub threads: Vec<ThreadLink>,
+    /// What devices' DNS counts.
+    pub dns: Option<Arc<DnsStats>>,
     /// The queues of dials.
     pub dials: Arc<Dials>,
     /// What devices take.
@@ -169,7 +175,7 @@ impl Reporter {
 
     /// How everything is now.
     pub async fn report(&self) -> Report {
-        let Sources { rules, audit, threads, dials, limits, state, pipes } = &self.sources;
+        let Sources { rules, audit, threads, dns, dials, limits, state, pipes } = &self.sources;
         let rules = rules.now();
         let mut flows = Totals::default();
         threads.iter().for_each(|thread| thread.stats().add_to(&mut flows));
@@ -202,6 +208,7 @@ impl Reporter {
             // Reading these waits for nobody.
             headroom: headroom::read(Path::new("/"), known),
             listen_overflows: overflows().saturating_sub(self.overflows_before),
+            dns: dns.as_ref().map(|stats| stats.status()),
             threads: ThreadsStatus { all: threads.len(), working },
             rules: RulesStatus {
                 intact: state.is_intact(),
@@ -297,13 +304,23 @@ fn problems(report: &Report) -> Vec<Problem> {
         );
     }
     for tunnel in report.tunnels.iter().filter(|tunnel| !tunnel.up) {
-        let state = if tunnel.present { "is down" } else { "does not exist" };
-        let sentence = format!("The tunnel interface {} {state}.", tunnel.interface);
-        add(
-            "tunnel_interface_down",
-            sentence,
-            "Bring the interface up, or correct [tunnel] interfaces.",
-        );
+        let reason = tunnel.reason.as_deref().unwrap_or("unknown");
+        let (state, since) = (tunnel.state.as_str(), tunnel.since_seconds);
+        let sentence =
+            format!("The tunnel {} has been {state} for {since} s ({reason}).", tunnel.interface);
+        let (code, remedy) = match tunnel.state {
+            Condition::Dead => (
+                "tunnel_dead",
+                "Look at the VPN: the interface is up, and no resolver or endpoint in the VPC answers \
+                 through it. Routes back from the VPC and security groups are the next to look at.",
+            ),
+            _ => (
+                "tunnel_interface_down",
+                "Bring the interface up, or correct [tunnel] interfaces; an interface that is no \
+                 point-to-point link needs a route into vpc.networks or a gateway.",
+            ),
+        };
+        add(code, sentence, remedy);
     }
     for resolver in report.resolvers.iter().filter(|resolver| !resolver.healthy) {
         let error = resolver.last_error.as_deref().unwrap_or("no answer");

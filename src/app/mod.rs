@@ -7,28 +7,34 @@ mod refused;
 mod reload;
 mod start;
 mod state;
+mod ways;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::Instant;
 
 use crate::admin::{Control, Explainer, Reporter, Sources};
 use crate::audit::Audit;
+use crate::dns::DnsThread;
+use crate::intercept;
 use crate::intercept::nft::{self, Verified};
 use crate::intercept::watch::Watch;
-use crate::intercept::{self, Plan};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::{self, Change, Found, Netlink, NetlinkError};
 use crate::proxy::{Command, DataThread, Dials, Limits, Rules, RulesInForce};
-use crate::tunnel::Effect;
+use crate::tunnel::{Concerned, Event};
 
 use refused::Refused;
 pub use start::{StartError, build};
 pub use state::State;
+use ways::{Departures, plan_of};
 
 /// A gate that runs.
 pub struct Running {
@@ -36,25 +42,34 @@ pub struct Running {
     rules: RulesInForce,
     audit: Audit,
     threads: Vec<DataThread>,
+    /// `None` where `dns.listen` is `off`.
+    dns: Option<DnsThread>,
     control: Control,
     neighbours: Arc<Neighbours>,
     limits: Arc<Limits>,
     dials: Arc<Dials>,
     state: Arc<State>,
+    tunnels: TunnelEvents,
+}
+
+/// What the tunnels tell: those of these rules, and those of later ones.
+struct TunnelEvents {
+    teller: UnboundedSender<Event>,
+    told: UnboundedReceiver<Event>,
 }
 
 impl Running {
     /// Works until SIGTERM or SIGINT, then drains.
     ///
     /// # Errors
-    /// The system refuses signals or netlink sockets, or every data thread has ended by itself.
-    pub async fn serve(self) -> Result<(), StartError> {
+    /// The system refuses signals, or every data thread has ended by itself. It has drained then, too.
+    pub async fn serve(mut self) -> Result<(), StartError> {
         let system = |action: &str| {
             let action = action.to_owned();
             move |source| StartError::System { action, source }
         };
-        let mut changes = netlink::changes()?;
-        let mut watch = Watch::open().map_err(system("cannot watch nftables"))?;
+        let changes = Some(netlink::changes()?);
+        let watch = Some(Watch::open().map_err(system("cannot watch nftables"))?);
         let signals = system("cannot catch signals");
         let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
         let mut end = Ending::new().map_err(system("cannot catch signals"))?;
@@ -62,6 +77,7 @@ impl Running {
             rules: self.rules.clone(),
             audit: self.audit.clone(),
             threads: self.threads.iter().map(DataThread::link).collect(),
+            dns: self.dns.as_ref().map(|dns| Arc::clone(dns.stats())),
             dials: Arc::clone(&self.dials),
             limits: Arc::clone(&self.limits),
             state: Arc::clone(&self.state),
@@ -71,26 +87,56 @@ impl Running {
         self.control.serve(reporter, Arc::new(explainer));
         // The kernel may have changed between the first look and the subscription.
         self.take_stock().await;
+        self.lead_out().await;
         self.repair().await;
+        ways::watch(&self.rules.now(), &self.rules);
         let mut refused = Refused::default();
         self.record_refused(&mut refused).await;
         tracing::info!("the gate is ready");
         tell_manager(vec![NotifyState::Ready]).await;
-        let mut rounds = tokio::time::interval(ROUND);
-        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut harvests = tokio::time::interval(refused::EVERY);
-        harvests.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let outcome = self.work(&mut end, &mut hangup, &mut refused, (changes, watch)).await;
+        self.drain(end, refused).await;
+        outcome
+    }
+
+    /// The control loop.
+    async fn work(
+        &mut self,
+        end: &mut Ending,
+        hangup: &mut Signal,
+        refused: &mut Refused,
+        (mut changes, mut watch): (Option<BoxStream<'static, Change>>, Option<Watch>),
+    ) -> Result<(), StartError> {
+        let mut rounds = every(ROUND);
+        let mut harvests = every(refused::EVERY);
+        let mut looks = every(ways::LOOK_ROUND);
+        let mut departures = Departures::default();
+        // Routes come many at a time.
+        let mut routes_changed: Option<Instant> = None;
         loop {
             tokio::select! {
-                () = end.asked() => break,
-                _ = harvests.tick() => self.record_refused(&mut refused).await,
+                () = end.asked() => return Ok(()),
+                _ = harvests.tick() => self.record_refused(refused).await,
                 _ = hangup.recv() => self.reload().await,
-                change = changes.next() => match change {
-                    Some(change) => self.changed(change).await,
+                Some(event) = self.tunnels.told.recv() => {
+                    self.tunnel_event(&event, &mut departures);
+                }
+                _ = looks.tick() => self.evacuate(&mut departures),
+                () = at(routes_changed) => {
+                    routes_changed = None;
+                    self.lead_out().await;
+                }
+                change = next(&mut changes) => match change {
+                    Some(change) => {
+                        if self.changed(change).await == Concerned::Yes {
+                            routes_changed.get_or_insert_with(|| Instant::now() + SETTLED);
+                        }
+                    }
                     None => {
                         tracing::error!("the kernel tells no more changes; listening anew");
                         tokio::time::sleep(PAUSE).await;
-                        changes = netlink::changes()?;
+                        changes = listen_anew();
+                        routes_changed.get_or_insert_with(Instant::now);
                         self.changed(Change::Missed).await;
                     }
                 },
@@ -98,21 +144,27 @@ impl Running {
                     if self.threads.iter().all(DataThread::has_ended) {
                         return Err(StartError::NoThreads);
                     }
+                    if self.dns.as_ref().is_some_and(DnsThread::has_ended) {
+                        return Err(StartError::NoDns);
+                    }
+                    if changes.is_none() {
+                        changes = listen_anew();
+                        self.changed(Change::Missed).await;
+                    }
+                    watch = watch.or_else(watch_anew);
                     self.repair().await;
                     self.restore_routing(&self.rules.now()).await;
+                    self.lead_out().await;
                 }
-                changed = watch.changed() => match changed {
-                    Ok(()) => self.repair().await,
-                    Err(error) => {
+                changed = changed(&mut watch) => {
+                    if let Err(error) = changed {
                         tracing::error!(%error, "can no longer watch nftables");
-                        watch = Watch::open().map_err(system("cannot watch nftables"))?;
-                        self.repair().await;
+                        watch = watch_anew();
                     }
-                },
+                    self.repair().await;
+                }
             }
         }
-        self.drain(end, refused).await;
-        Ok(())
     }
 
     /// Records the packets that the rules have refused.
@@ -134,48 +186,59 @@ impl Running {
             Ok((links, neighbours)) => {
                 let rules = self.rules.now();
                 self.neighbours.replace(&rules.site.devices.interfaces, links.values(), neighbours);
-                for link in links.values() {
-                    self.tunnel_changed(&rules.tunnels.link_changed(link));
-                }
+                rules.tunnels.links_listed(&links);
             }
             Err(error) => tracing::warn!(%error, "cannot read the network's state"),
         }
     }
 
-    async fn changed(&self, change: Change) {
+    /// Takes in a change; says whether the tunnels' routes may need another look.
+    async fn changed(&self, change: Change) -> Concerned {
         match change {
-            Change::Link(link) => self.link_changed(&link),
+            Change::Link(link) => self.link_changed(&link).await,
             Change::LinkGone(index) => {
                 self.neighbours.link_gone(index);
-                self.tunnel_changed(&self.rules.now().tunnels.link_gone(index))
+                let concerned = self.rules.now().tunnels.link_gone(index);
+                if concerned == Concerned::Yes {
+                    self.link_deleted(index);
+                }
+                concerned
             }
-            Change::Neighbour(neighbour) => self.neighbours.changed(neighbour),
-            Change::RoutingLost => self.restore_routing(&self.rules.now()).await,
+            Change::Neighbour(neighbour) => {
+                self.neighbours.changed(neighbour);
+                Concerned::No
+            }
+            Change::Routes(links) => {
+                let rules = self.rules.now();
+                let mut known = rules.tunnels.indices().into_iter();
+                let ours = known.any(|(_, index)| links.contains(&index));
+                if ours { Concerned::Yes } else { Concerned::No }
+            }
+            Change::RoutingLost => {
+                self.restore_routing(&self.rules.now()).await;
+                Concerned::Yes
+            }
             Change::Missed => {
                 self.take_stock().await;
                 self.restore_routing(&self.rules.now()).await;
+                Concerned::Yes
             }
         }
     }
 
-    fn link_changed(&self, link: &netlink::Link) {
+    async fn link_changed(&self, link: &netlink::Link) -> Concerned {
         self.neighbours.link_changed(link);
-        self.tunnel_changed(&self.rules.now().tunnels.link_changed(link));
-    }
-
-    fn tunnel_changed(&self, effect: &Effect) {
-        match effect {
-            Effect::None => {}
-            Effect::Up(interface) => {
-                tracing::info!(%interface, "a tunnel is up");
-                self.rules.now().book.doubt_all();
-            }
-            Effect::Down(interface) => tracing::warn!(%interface, "a tunnel is down"),
+        let rules = self.rules.now();
+        let names = rules.tunnels.first_names();
+        let concerned = rules.tunnels.link_changed(link);
+        if rules.tunnels.first_names() != names {
+            self.rename().await;
         }
+        concerned
     }
 
     async fn restore_routing(&self, rules: &Rules) {
-        let plan = Plan::new(&rules.site, rules.policy.ports());
+        let plan = plan_of(rules);
         let restored = match Netlink::open() {
             Ok(netlink) => netlink.add_interception(plan.families(), &plan.device_interfaces).await,
             Err(error) => Err(error),
@@ -199,7 +262,7 @@ impl Running {
     /// Compares the table with the plan, and replaces it when it differs.
     async fn repair(&self) {
         let rules = self.rules.now();
-        let plan = Plan::new(&rules.site, rules.policy.ports());
+        let plan = plan_of(&rules);
         let checked = plan.clone();
         let found = intercept::blocking(move || nft::verify(&checked)).await;
         let outcome = match found {
@@ -257,6 +320,9 @@ impl Running {
         self.rules.now().book.close();
         self.control.close();
         drop(self.audit);
+        if let Some(dns) = self.dns {
+            let _ = tokio::task::spawn_blocking(move || dns.finish()).await;
+        }
         refused.record(&audit, &rules.now().policy).await;
         // The log's last records must be on disk before the process ends.
         let _ = tokio::task::spawn_blocking(move || audit.close()).await;
@@ -293,10 +359,53 @@ async fn tell_manager(states: Vec<NotifyState<'static>>) {
     let _ = tokio::time::timeout(MANAGER_PATIENCE, telling).await;
 }
 
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next change; never, while nobody tells.
+async fn next(changes: &mut Option<BoxStream<'static, Change>>) -> Option<Change> {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next change of nftables; never, while nobody tells.
+async fn changed(watch: &mut Option<Watch>) -> std::io::Result<()> {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Without it, damage is found every [`ROUND`]; then it is tried again.
+fn listen_anew() -> Option<BoxStream<'static, Change>> {
+    let unheard =
+        |error: &NetlinkError| tracing::error!(%error, "cannot hear of the kernel's changes");
+    netlink::changes().inspect_err(unheard).ok()
+}
+
+/// As [`listen_anew`].
+fn watch_anew() -> Option<Watch> {
+    Watch::open().inspect_err(|error| tracing::error!(%error, "cannot watch nftables")).ok()
+}
+
 /// How often everything is looked over, also when nothing was heard: a repair that failed once must
 /// not wait for the next damage.
 const ROUND: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_secs(1);
+/// What changes together is looked at once.
+const SETTLED: Duration = Duration::from_millis(20);
 const MANAGER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long flows may go on after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);

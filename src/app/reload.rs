@@ -5,9 +5,10 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 
 use super::start::{StartError, check_device_interfaces, rules_of};
+use super::ways::{self, plan_of};
 use super::{Running, tell_manager};
 use crate::config::{self, Site};
-use crate::intercept::{self, Plan};
+use crate::intercept;
 use crate::net::netlink::Netlink;
 use crate::proxy::Command;
 
@@ -37,12 +38,9 @@ impl Running {
         let links = netlink.links().await?;
         let known = netlink.neighbours().await?;
         check_device_interfaces(&loaded.site, links.values())?;
-        let new = rules_of(loaded.site, Some(&old))?;
-        for link in links.values() {
-            new.tunnels.link_changed(link);
-        }
-        let plan = Plan::new(&new.site, new.policy.ports());
-        let before = Plan::new(&old.site, old.policy.ports());
+        let new = rules_of(loaded.site, Some(&old), &self.tunnels.teller)?;
+        new.tunnels.links_listed(&links);
+        let (plan, before) = (plan_of(&new), plan_of(&old));
         if plan.families() != before.families() {
             return Err(StartError::NeedsRestart("whether [devices] networks has IPv6"));
         }
@@ -66,6 +64,10 @@ impl Running {
         self.dials.set(&new.site);
         let new = Arc::new(new);
         self.rules.replace(Arc::clone(&new));
+        if !Arc::ptr_eq(&new.tunnels, &old.tunnels) {
+            ways::watch(&new, &self.rules);
+        }
+        self.lead_out().await;
         for thread in &self.threads {
             thread.tell(Command::Recheck(Arc::clone(&new)));
         }
@@ -82,6 +84,7 @@ fn needs_restart(old: &Site, new: &Site) -> Result<(), StartError> {
         ("[intercept] relay", old.intercept.relay == new.intercept.relay),
         ("[audit] directory", old.audit.directory == new.audit.directory),
         ("[audit] keys", old.audit.keys == new.audit.keys),
+        ("[dns] listen", old.dns.lan().is_some() == new.dns.lan().is_some()),
         ("[admin] socket", old.admin.socket == new.admin.socket),
         ("[site] name", old.name == new.name),
     ];

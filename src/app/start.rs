@@ -3,19 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Running, State};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::ways::plan_of;
+use super::{Running, State, TunnelEvents};
 use crate::admin::Control;
 use crate::audit::{Audit, AuditOptions, AuditUnavailable};
 use crate::config::{InterfaceName, Site};
-use crate::intercept::{self, InterceptError, Plan, nft};
+use crate::dns::{DnsOptions, DnsThread};
+use crate::intercept::{self, InterceptError, nft};
 use crate::net::neighbour::Neighbours;
-use crate::net::netlink::{self, Netlink, NetlinkError};
+use crate::net::netlink::{self, Families, Netlink, NetlinkError};
 use crate::policy::Policy;
 use crate::proxy::{
     DataThread, Dials, Limits, Recognised, Returns, Rules, RulesInForce, ThreadOptions,
 };
-use crate::resolve::{Book, BookOptions, Upstream, UpstreamError};
-use crate::tunnel::Tunnels;
+use crate::resolve::{Book, BookOptions, Synthetic, Upstream, UpstreamError};
+use crate::tunnel::{Event, Tunnels};
 
 /// Why the gate could not start, or not reload: one sentence with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,9 @@ pub enum StartError {
     /// Nobody is left to serve devices.
     #[error("every data thread has ended, which is a fault of the program; see its log")]
     NoThreads,
+    /// Nobody is left to answer devices' DNS.
+    #[error("the DNS thread has ended, which is a fault of the program; see its log")]
+    NoDns,
     /// The configuration's own tests fail.
     #[error("the configuration's [[expect]] tests fail: {0}")]
     Expectations(String),
@@ -74,15 +81,15 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     let netlink = Netlink::open()?;
     let links = netlink.links().await?;
     check_device_interfaces(&site, links.values())?;
-    let rules = rules_of(site, None)?;
-    for link in links.values() {
-        rules.tunnels.link_changed(link);
-    }
+    let (teller, told) = tokio::sync::mpsc::unbounded_channel();
+    let rules = rules_of(site, None, &teller)?;
+    rules.tunnels.links_listed(&links);
     let site = &rules.site;
     let audit = start_audit(site, &rules.policy)?;
-    let plan = Plan::new(site, rules.policy.ports());
+    let plan = plan_of(&rules);
     let threads = site.intercept.data_threads.unwrap_or_else(cores);
     let listeners = intercept::listen(plan.listen_port, plan.families(), threads)?;
+    let has_dns = site.dns.lan().is_some();
     let control = Control::bind(&site.admin.socket).map_err(|source| StartError::System {
         action: format!("cannot make the control socket {}", site.admin.socket.display()),
         source,
@@ -94,6 +101,8 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     let neighbours = Arc::new(Neighbours::default());
     let known = netlink.neighbours().await?;
     neighbours.replace(&rules.now().site.devices.interfaces, links.values(), known);
+    let dns =
+        if has_dns { Some(start_dns(&rules, &audit, &neighbours, plan.families())?) } else { None };
     let returns: Arc<Returns> = Arc::default();
     let options = ThreadOptions {
         rules: rules.clone(),
@@ -120,12 +129,29 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
     intercept::set_up(&plan).await?;
     let state = Arc::new(State::new());
     let path = path.to_owned();
-    Ok(Running { path, rules, audit, threads, control, neighbours, limits, dials, state })
+    let tunnels = TunnelEvents { teller, told };
+    Ok(Running {
+        path,
+        rules,
+        audit,
+        threads,
+        dns,
+        control,
+        neighbours,
+        limits,
+        dials,
+        state,
+        tunnels,
+    })
 }
 
 /// Compiles a site. What is the same as before is kept: tunnels know their state, and the book its
 /// answers.
-pub(super) fn rules_of(site: Site, old: Option<&Arc<Rules>>) -> Result<Rules, StartError> {
+pub(super) fn rules_of(
+    site: Site,
+    old: Option<&Arc<Rules>>,
+    teller: &UnboundedSender<Event>,
+) -> Result<Rules, StartError> {
     let policy = Policy::compile(&site);
     let failed = policy.check_expectations(&site);
     if !failed.is_empty() {
@@ -134,14 +160,10 @@ pub(super) fn rules_of(site: Site, old: Option<&Arc<Rules>>) -> Result<Rules, St
         return Err(StartError::Expectations(told.join("; ")));
     }
     let options = BookOptions::new(&site);
-    let same_tunnels = old.filter(|old| {
-        old.site.tunnel.interfaces == site.tunnel.interfaces
-            && old.site.tunnel.source == site.tunnel.source
-            && old.site.tunnel.mss == site.tunnel.mss
-    });
+    let same_tunnels = old.filter(|old| old.site.tunnel == site.tunnel);
     let tunnels = match same_tunnels {
         Some(old) => Arc::clone(&old.tunnels),
-        None => Arc::new(Tunnels::new(&site)),
+        None => Tunnels::new(&site, teller.clone(), old.map(|old| &*old.tunnels)),
     };
     let book = match same_tunnels.filter(|old| *old.book.options() == options) {
         Some(old) => Arc::clone(&old.book),
@@ -152,7 +174,28 @@ pub(super) fn rules_of(site: Site, old: Option<&Arc<Rules>>) -> Result<Rules, St
     };
     let by_mac = site.device_entries.iter().any(|device| device.mac.is_some());
     let recognised = if by_mac { Recognised::ByMac } else { Recognised::ByAddress };
-    Ok(Rules { site, policy, tunnels, book, recognised })
+    let range = site.dns.lan().and_then(|lan| lan.synthetic);
+    let before = old.and_then(|old| old.synthetic.as_ref());
+    let synthetic = range.map(|range| Synthetic::new(range, policy.exact_names(), before));
+    Ok(Rules { site, policy, tunnels, book, recognised, synthetic })
+}
+
+fn start_dns(
+    rules: &RulesInForce,
+    audit: &Audit,
+    neighbours: &Arc<Neighbours>,
+    families: Families,
+) -> Result<DnsThread, StartError> {
+    let options = DnsOptions {
+        rules: rules.clone(),
+        audit: audit.clone(),
+        neighbours: Arc::clone(neighbours),
+        families,
+    };
+    DnsThread::start(options).map_err(|source| StartError::System {
+        action: "cannot answer devices' DNS".to_owned(),
+        source,
+    })
 }
 
 fn start_audit(site: &Site, policy: &Policy) -> Result<Audit, StartError> {

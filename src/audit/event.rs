@@ -64,6 +64,7 @@ impl<'a> Event<'a> {
             FlowEnd::ResetByDevice => (&kind::RESET, "reset_by_device", "R", "RSTO"),
             FlowEnd::ResetByEndpoint => (&kind::RESET, "reset_by_endpoint", "r", "RSTR"),
             FlowEnd::DeviceReturned => (&kind::RESET, "device_returned", "", S1),
+            FlowEnd::TunnelLost => (&kind::RESET, "tunnel_lost", "", S1),
             FlowEnd::PolicyWithdrawn => (&kind::WITHDRAWN, "policy_withdrawn", "", S1),
             FlowEnd::InternalError => (&kind::BROKEN, "internal_error", "", kind::STATE_OTHER),
         };

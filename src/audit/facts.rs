@@ -119,6 +119,26 @@ pub struct DialFacts {
     pub connect: Duration,
 }
 
+/// What happened to a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub enum TunnelFacts<'a> {
+    /// It is in another condition: `up`, `suspect`, `dead` or `down`.
+    Changed {
+        /// Its interface.
+        interface: &'a str,
+        /// How it was.
+        from: &'static str,
+        /// How it is.
+        to: &'static str,
+        /// Why it is not up.
+        why: Option<&'a str>,
+        /// How long it was as it was.
+        lasted: Duration,
+    },
+    /// New flows try this one first, or find none.
+    Preferred(Option<&'a str>),
+}
+
 /// Bytes moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrafficFacts {
@@ -147,6 +167,8 @@ pub enum FlowEnd {
     ResetByEndpoint,
     /// `device_returned`: the device had fallen silent, and opened another flow to the same name.
     DeviceReturned,
+    /// `tunnel_lost`: its tunnel carried nothing any more, or was deleted.
+    TunnelLost,
     /// `policy_withdrawn`
     PolicyWithdrawn,
     /// `internal_error`: the flow's task ended without saying how.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::chain::{Hex, Prefixed};
+use super::chain::Hex;
 use super::common::{Answer, CommonFacts, Packed, Path, Told};
 use super::community::community_id;
 use super::event::Event;
@@ -24,7 +24,7 @@ use super::record::{self, Record};
 use super::tls::MAX_LIST;
 use super::{
     AuditUnavailable, DeviceFacts, DialFacts, DnsFacts, FlowEnd, Handle, HandshakeFacts,
-    LearntFacts, NoteFacts, RuleFacts, TrafficFacts, clock,
+    LearntFacts, NoteFacts, RuleFacts, TrafficFacts, clock, uid,
 };
 use crate::config::MacAddr;
 use crate::hello::{HelloFacts, Ja4};
@@ -49,7 +49,7 @@ impl Slot {
     pub fn begin(self, device: DeviceFacts, dialled: SocketAddr) -> FlowRecord {
         FlowRecord {
             slot: self,
-            uid: Uuid::now_v7(),
+            uid: uid::fresh(),
             state: State::Fresh,
             started: clock::unix_ms(),
             since: Instant::now(),
@@ -148,6 +148,11 @@ impl FlowRecord {
     /// Adds what the hello said, and its fingerprint.
     pub fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts, ja4: Ja4) {
         self.told().tls.set_hello(name, facts, ja4);
+    }
+
+    /// Adds a hello without a name, and the name for which the dialled address stands.
+    pub fn set_inferred(&mut self, name: &ServerName, facts: &HelloFacts, ja4: Ja4) {
+        self.told().tls.set_inferred(name, facts, ja4);
     }
 
     /// Adds what the endpoint will have against the hello.
@@ -330,6 +335,7 @@ impl FlowRecord {
         let now = clock::unix_ms().max(self.started);
         let flags = self.flag_history(event);
         let community = community_id(self.device.into(), self.dialled.into());
+        let rule = self.told.rule.as_ref();
         record::body(&Record {
             metadata: record::Metadata::new(&shared.site, profiles, Some(self.uid)),
             class: event.kind.into(),
@@ -341,8 +347,8 @@ impl FlowRecord {
             count: None,
             status_code: event.code,
             status_detail: event.reason.map(Reason::sentence),
-            policy: self.told.rule.as_ref().map(|rule| policy(&shared.site, rule)),
-            firewall_rule: self.told.rule.as_ref().map(firewall_rule),
+            policy: rule.map(|rule| record::Policy::applied(&shared.site, &rule.policy)),
+            firewall_rule: rule.map(|rule| record::FirewallRule::new(&rule.rule, "tls.sni")),
             app_protocol_name: self.told.tls.application(),
             src_endpoint: self.source(),
             dst_endpoint: Some(self.destination()),
@@ -477,21 +483,6 @@ impl fmt::Debug for FlowRecord {
     }
 }
 
-fn policy<'a>(site: &'a str, rule: &'a RuleFacts) -> record::Policy<'a> {
-    let version = rule.policy.get(..SHORT_HASH).unwrap_or(&rule.policy);
-    let uid = record::Text(Prefixed(&*rule.policy));
-    record::Policy { uid, name: site, version, is_applied: true }
-}
-
-fn firewall_rule(rule: &RuleFacts) -> record::FirewallRule<'_> {
-    let kind = match &*rule.rule {
-        "learn" => "learn",
-        rule if rule.starts_with("device ") => "device",
-        _ => "default",
-    };
-    record::FirewallRule { uid: &rule.rule, name: &rule.rule, kind, match_location: "tls.sni" }
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -501,5 +492,3 @@ fn micros(duration: Duration) -> u64 {
 }
 
 const MAX_FIRST_BYTES: usize = 16;
-/// How much of the policy's hash names its version to people.
-const SHORT_HASH: usize = 12;

@@ -48,6 +48,13 @@ pub(super) const UNRECORDED: Kind = row((5, "Refuse"), FAILURE, DENIED, (27, "Er
 /// Open when the box stopped; found at the next start.
 pub(super) const CRASHED: Kind = row((2, "Close"), (0, "Unknown"), ALLOWED, PASSED, LOW);
 
+/// A device's DNS question was answered.
+pub(super) const DNS_ANSWERED: Kind = row(RESPONSE, SUCCESS, ALLOWED, PASSED, INFORMATIONAL);
+/// It was refused.
+pub(super) const DNS_REFUSED: Kind = row(RESPONSE, FAILURE, DENIED, (2, "Blocked"), LOW);
+/// It was allowed, but there was no usable answer.
+pub(super) const DNS_FAILED: Kind = row(RESPONSE, FAILURE, ALLOWED, PASSED, MEDIUM);
+
 /// OCSF's version that records follow.
 pub(super) const OCSF_VERSION: &str = "1.8.0";
 /// Network Activity.
@@ -58,6 +65,12 @@ pub(super) const CLASS_NAME: &str = "Network Activity";
 pub(super) const CATEGORY_UID: u8 = 4;
 /// `metadata.log_name` of flow records.
 pub(super) const LOG_NAME: &str = "flow";
+/// `metadata.log_name` of devices' DNS questions.
+pub(super) const LOG_NAME_DNS: &str = "dns";
+/// Their class: DNS Activity.
+pub(super) const CLASS_UID_DNS: u16 = 4003;
+/// Its caption.
+pub(super) const CLASS_NAME_DNS: &str = "DNS Activity";
 /// `metadata.log_name` of records of the box's own.
 pub(super) const LOG_NAME_SYSTEM: &str = "system";
 /// Their class: Application Lifecycle.
@@ -131,6 +144,7 @@ const fn row(
     Kind { activity, status, action, disposition, severity }
 }
 
+const RESPONSE: (u8, &str) = (2, "Response");
 const SUCCESS: (u8, &str) = (1, "Success");
 const FAILURE: (u8, &str) = (2, "Failure");
 const ALLOWED: (u8, &str) = (1, "Allowed");

@@ -17,6 +17,7 @@ mod common;
 mod community;
 mod count;
 mod crash;
+mod dns;
 mod errands;
 mod event;
 mod facts;
@@ -43,6 +44,7 @@ mod system;
 mod tests;
 mod tls;
 mod tuning;
+mod uid;
 pub mod verify;
 pub mod view;
 mod writing;
@@ -55,9 +57,10 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 pub use common::CommonFacts;
+pub use dns::{DnsAnswers, DnsDevice, DnsNames, DnsQueries};
 pub use facts::{
     AlertFacts, AlertFrom, DeviceFacts, DialFacts, DnsFacts, FlowEnd, HandshakeFacts, LearntFacts,
-    NoteFacts, RuleFacts, TrafficFacts,
+    NoteFacts, RuleFacts, TrafficFacts, TunnelFacts,
 };
 pub use flow::{FlowRecord, Slot, Traffic};
 pub use keys::pinned_key;
@@ -246,12 +249,24 @@ impl Audit {
     /// The log cannot be written now: nothing was taken, and the same may be tried again. What was
     /// taken is not waited for.
     pub fn note_packets(&self, facts: &[PacketFacts]) -> Result<(), AuditUnavailable> {
+        self.note(facts.iter().map(|facts| packets::body(&self.handle.shared, facts)))
+    }
+
+    /// Records devices' DNS questions.
+    ///
+    /// # Errors
+    /// As [`Audit::note_packets`].
+    pub fn note_dns(&self, queries: &[DnsQueries]) -> Result<(), AuditUnavailable> {
+        let bodies = queries.iter().map(|queries| dns::body(&self.handle.shared, queries));
+        self.note(bodies)
+    }
+
+    fn note(&self, bodies: impl Iterator<Item = Vec<u8>>) -> Result<(), AuditUnavailable> {
         let shared = &self.handle.shared;
         if shared.is_refusing() {
             return Err(shared.unavailable());
         }
-        for facts in facts {
-            let body = packets::body(shared, facts);
+        for body in bodies {
             shared.push(Entry { flow: uuid::Uuid::nil(), body, part: Part::Extra });
         }
         Ok(())
@@ -261,6 +276,20 @@ impl Audit {
     pub fn note_reload(&self, old: &str, new: &str) {
         let shared = &self.handle.shared;
         let happened = Happened::Reload { old: old.to_owned(), new: new.to_owned() };
+        let body = system::body(&shared.site, &shared.region, &happened);
+        shared.push(Entry::system(body));
+    }
+
+    /// Records what happened to a tunnel.
+    pub fn note_tunnel(&self, facts: &TunnelFacts<'_>) {
+        let shared = &self.handle.shared;
+        let happened = match *facts {
+            TunnelFacts::Changed { interface, from, to, why, lasted } => {
+                let lasted_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+                Happened::Tunnel { interface, from, to, why, lasted_ms }
+            }
+            TunnelFacts::Preferred(interface) => Happened::Preferred { interface },
+        };
         let body = system::body(&shared.site, &shared.region, &happened);
         shared.push(Entry::system(body));
     }

@@ -112,7 +112,7 @@ fn samples(to: &PacketDestination) -> Vec<String> {
 }
 
 /// The keywords of IANA's registry, in lower case as OCSF wants them.
-fn protocol_name(number: u8) -> Option<&'static str> {
+pub(super) fn protocol_name(number: u8) -> Option<&'static str> {
     Some(match number {
         1 => "icmp",
         2 => "igmp",
@@ -127,7 +127,7 @@ fn protocol_name(number: u8) -> Option<&'static str> {
     })
 }
 
-fn unix_ms(time: SystemTime) -> u64 {
+pub(super) fn unix_ms(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

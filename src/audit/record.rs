@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::chain::{Hex, Link, Prefixed};
 use super::kind::{self, Kind};
 use super::sign::{Context, SigningKey};
+use super::uid;
 use super::{NoteFacts, TrafficFacts};
 use crate::config::MacAddr;
 
@@ -87,10 +88,15 @@ impl<'a> Metadata<'a> {
             profiles,
             log_name: kind::LOG_NAME,
             log_version: kind::LOG_VERSION,
-            uid: Uid(Uuid::now_v7()),
+            uid: Uid(uid::fresh()),
             correlation_uid: flow.map(Uid),
             tenant_uid: site,
         }
+    }
+
+    /// Of a record of devices' DNS questions.
+    pub(super) fn dns(site: &'a str) -> Self {
+        Self { log_name: kind::LOG_NAME_DNS, ..Self::new(site, kind::PROFILES_REFUSED, None) }
     }
 
     /// Of a record of the box's own.
@@ -153,6 +159,18 @@ impl From<&Kind> for Class {
     }
 }
 
+impl Class {
+    /// A row of DNS Activity.
+    pub(super) fn dns(kind: &Kind) -> Self {
+        Self {
+            class_uid: kind::CLASS_UID_DNS,
+            class_name: kind::CLASS_NAME_DNS,
+            type_uid: u32::from(kind::CLASS_UID_DNS) * 100 + u32::from(kind.activity.0),
+            ..Self::from(kind)
+        }
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct Policy<'a> {
     pub(super) uid: Text<Prefixed<&'a str>>,
@@ -161,13 +179,33 @@ pub(super) struct Policy<'a> {
     pub(super) is_applied: bool,
 }
 
+impl<'a> Policy<'a> {
+    /// The configuration with this hash.
+    pub(super) fn applied(site: &'a str, hash: &'a str) -> Self {
+        let version = hash.get(..SHORT_HASH).unwrap_or(hash);
+        Self { uid: Text(Prefixed(hash)), name: site, version, is_applied: true }
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct FirewallRule<'a> {
-    pub(super) uid: &'a str,
-    pub(super) name: &'a str,
+    uid: &'a str,
+    name: &'a str,
     #[serde(rename = "type")]
-    pub(super) kind: &'static str,
-    pub(super) match_location: &'static str,
+    kind: &'static str,
+    match_location: &'static str,
+}
+
+impl<'a> FirewallRule<'a> {
+    /// A rule of the policy, and what it was matched against.
+    pub(super) fn new(name: &'a str, match_location: &'static str) -> Self {
+        let kind = match name {
+            "learn" => "learn",
+            name if name.starts_with("device ") => "device",
+            _ => "default",
+        };
+        Self { uid: name, name, kind, match_location }
+    }
 }
 
 #[derive(Serialize)]
@@ -320,6 +358,9 @@ pub(super) struct Egress<'a> {
     pub(super) identity: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) endpoint: Option<&'a str>,
+    /// `address` where the hello has no name, and the dialled address stands for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name_from: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls_version_from: Option<&'static str>,
     /// The alert behind `tls.alert`: whose it is, and its name.
@@ -351,6 +392,12 @@ pub(super) struct Egress<'a> {
     /// Some of the places to which counted packets went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) destinations: Option<&'a [String]>,
+    /// Some of the names of counted questions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) names: Option<&'a [String]>,
+    /// The DNS server of the plant's own that answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) forwarded_to: Option<std::net::SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) conn_state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -431,6 +478,8 @@ pub(super) fn append_line(
     start
 }
 
+/// How much of the policy's hash names its version to people.
+const SHORT_HASH: usize = 12;
 const HEAD: &[u8] = b"{\"metadata\":{";
 /// The ends of `egress`, `unmapped` and the record.
 const TAIL: &[u8] = b"}}}";

@@ -28,6 +28,22 @@ pub(super) enum Happened<'a> {
     Stop { boot_id: &'a str },
     /// Another configuration is in force.
     Reload { old: String, new: String },
+    /// A tunnel came up or was lost.
+    Tunnel {
+        interface: &'a str,
+        /// `up`, `suspect`, `dead` or `down`.
+        from: &'static str,
+        to: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<&'a str>,
+        /// How long it was as it was.
+        lasted_ms: u64,
+    },
+    /// New flows go by another tunnel, or find none.
+    Preferred {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        interface: Option<&'a str>,
+    },
     /// What the chain was, in the signature of the key of its time.
     Checkpoint {
         /// The line before this one.
@@ -131,6 +147,10 @@ impl<'a> Happened<'a> {
             Self::Boot { .. } => ("boot", (3, "Start"), INFORMATIONAL),
             Self::Stop { .. } => ("stop", (4, "Stop"), INFORMATIONAL),
             Self::Reload { .. } => ("reload", (8, "Update"), INFORMATIONAL),
+            Self::Tunnel { to: "up", .. } => ("tunnel", OTHER, INFORMATIONAL),
+            Self::Tunnel { .. } => ("tunnel", OTHER, MEDIUM),
+            Self::Preferred { interface: Some(_) } => ("tunnel_preferred", OTHER, INFORMATIONAL),
+            Self::Preferred { interface: None } => ("tunnel_preferred", OTHER, HIGH),
             Self::Checkpoint { .. } => ("checkpoint", OTHER, INFORMATIONAL),
             Self::Key { .. } => ("key", OTHER, INFORMATIONAL),
             Self::Recovery { damaged: true, .. } => ("recovery", OTHER, HIGH),
@@ -196,4 +216,5 @@ struct Facts<'a> {
 
 const INFORMATIONAL: u8 = 1;
 const LOW: u8 = 2;
+const MEDIUM: u8 = 3;
 const HIGH: u8 = 4;

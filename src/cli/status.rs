@@ -72,8 +72,7 @@ fn text(report: &Value) -> String {
     }
     let _ = writeln!(out, "\nTunnels");
     for tunnel in list(&report["tunnels"]) {
-        let up = if tunnel["up"] == true { "up" } else { "down" };
-        let _ = writeln!(out, "  {:<44} {up}", word(&tunnel["interface"]));
+        let _ = writeln!(out, "  {:<44} {}", word(&tunnel["interface"]), tunnel_state(tunnel));
     }
     let _ = writeln!(out, "Resolvers");
     for resolver in list(&report["resolvers"]) {
@@ -97,6 +96,18 @@ fn text(report: &Value) -> String {
         "Flows      {} live, {} allowed, {} refused",
         flows["live"], flows["allowed_total"], flows["denied_total"]
     );
+    if let Some(dns) = report["dns"].as_object() {
+        let count = |key: &str| dns.get(key).and_then(Value::as_u64).unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "DNS        {} answered, {} forwarded, {} refused, {} failed, {} too fast",
+            count("answered_total"),
+            count("forwarded_total"),
+            count("refused_total"),
+            count("failed_total"),
+            count("limited_total")
+        );
+    }
     let _ = writeln!(out, "Limits");
     for limit in list(&report["headroom"]) {
         let what = word(&limit["what"]);
@@ -113,6 +124,22 @@ fn text(report: &Value) -> String {
     let short = policy.get(..12).unwrap_or(&policy);
     let _ = writeln!(out, "Policy     {short}, loaded {}", word(&report["policy"]["loaded"]));
     out
+}
+
+fn tunnel_state(tunnel: &Value) -> String {
+    let mut text = word(&tunnel["state"]);
+    let since = duration(tunnel["since_seconds"].as_u64().unwrap_or_default());
+    let _ = write!(text, " for {since}");
+    if let Some(latency) = tunnel["latency_ms"].as_f64() {
+        let _ = write!(text, ", answers in {latency:.1} ms");
+    }
+    if let Some(reason) = tunnel["reason"].as_str() {
+        let _ = write!(text, ": {reason}");
+    }
+    if tunnel["preferred"] == true {
+        text.push_str(" (new flows)");
+    }
+    text
 }
 
 fn list(value: &Value) -> &[Value] {

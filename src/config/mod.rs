@@ -5,11 +5,11 @@
 //! valid.
 
 mod diagnostics;
+mod dns;
 mod reader;
 mod sections;
 mod site;
 mod suggest;
-mod unsupported;
 mod values;
 
 use std::collections::HashSet;
@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use toml::de::DeTable;
 
 pub use diagnostics::{Problem, Problems, Severity, Span, Style};
+pub use dns::{Dns, DnsForward, ForeignDns, LanDns, OtherNames};
 pub use site::*;
 
 use diagnostics::{Certainty, Lines, Report};
@@ -80,7 +81,6 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Problems> {
     let root = Table::root(document.get_ref(), end..end, &report);
     let lines = Lines::of(text);
     let draft = Draft::read(root, &lines, &report);
-    unsupported::check(&draft, &report);
     let (mut errors, warnings) = report.into_parts();
     if !syntax.is_empty() {
         errors = with_syntax_errors(text, &lines, &syntax, errors);

@@ -141,7 +141,9 @@ impl<'d> Table<'d> {
     /// Takes `[[key]]`: any number of tables.
     pub(super) fn tables(&mut self, key: &'static str) -> Vec<Self> {
         let Some(value) = self.optional(key) else { return Vec::new() };
-        let title = format!("[[{key}]]");
+        let inside = self.title.trim_matches(['[', ']']);
+        let dot = if inside.is_empty() { "" } else { "." };
+        let title = format!("[[{inside}{dot}{key}]]");
         let DeValue::Array(_) = value.item else {
             let problem = Problem::at(value.key_span, format!("`{key}` must be written {title}"));
             self.report.error(problem.help(format!("write {title}, once for each {key}")));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Serialize, Serializer};
 
+use super::Dns;
 use crate::name::ServerName;
 
 /// A whole, valid configuration.
@@ -46,6 +47,8 @@ pub struct Site {
     pub audit: AuditConfig,
     /// `[admin]`.
     pub admin: Admin,
+    /// `[health]`.
+    pub health: Health,
     /// SHA-256 over the file's bytes, lower-case hex: names this policy in records.
     pub hash: String,
 }
@@ -60,13 +63,27 @@ pub struct Devices {
 }
 
 /// The only ways out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
     /// Tunnel interfaces, best first; at least one.
     pub interfaces: Vec<InterfaceName>,
     /// The source address of everything that leaves; the interface's own where absent.
     pub source: Option<Ipv4Addr>,
-    /// The TCP maximum segment size on the tunnel side, in bytes (default 1,360).
+    /// What each interface has of its own, in the order of `interfaces`.
+    pub each: Vec<TunnelInterface>,
+    /// `return-after`: how long a tunnel that was lost must have worked again before new flows go
+    /// back to it (default 30 s).
+    pub return_after: Duration,
+}
+
+/// One tunnel interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelInterface {
+    /// Its name.
+    pub name: InterfaceName,
+    /// `gateway`: the next hop behind it; what the kernel's routes say where absent.
+    pub gateway: Option<Ipv4Addr>,
+    /// The TCP maximum segment size in bytes: `mss`, or `mtu` less 40 of headers (default 1,360).
     pub mss: u16,
 }
 
@@ -242,6 +259,8 @@ pub struct DeviceEntry {
     pub address: Option<IpNet>,
     /// Endpoint ids it may use.
     pub allow: Vec<Arc<str>>,
+    /// `without-sni`: its names may be inferred from the addresses that stand for them.
+    pub without_sni: bool,
 }
 
 /// One `[[expect]]` entry: a test of the policy.
@@ -324,27 +343,6 @@ impl Default for Limits {
     }
 }
 
-/// `[dns]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dns {
-    /// `listen = "off"`.
-    Off,
-    /// `listen = "lan"`.
-    Lan {
-        /// What happens to devices' port 53 to other resolvers.
-        foreign: ForeignDns,
-    },
-}
-
-/// `dns.foreign`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForeignDns {
-    /// Answer it here.
-    Redirect,
-    /// Refuse it.
-    Refuse,
-}
-
 /// `[audit]`.
 #[derive(Clone, Debug)]
 pub struct AuditConfig {
@@ -391,6 +389,14 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// `socket`: the control socket (default `/run/sluicegate/control.sock`).
     pub socket: PathBuf,
+}
+
+/// `[health]`.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// `roots`: a PEM file with the roots that endpoints' certificates must lead to; their chains are
+    /// not checked where absent.
+    pub roots: Option<PathBuf>,
 }
 
 /// A network interface's name: 1 to 15 bytes, no `/`, no white space (`dev_valid_name` in Linux).

@@ -130,6 +130,19 @@ pub(super) fn source(text: &str) -> Result<Ipv4Addr, Fault> {
     Ok(address)
 }
 
+/// The next hop of a tunnel interface.
+pub(super) fn gateway(text: &str) -> Result<Ipv4Addr, Fault> {
+    let help = "write the address of the next hop behind the interface, for example 169.254.10.1";
+    let Ok(address) = text.parse::<Ipv4Addr>() else {
+        return Err(Fault::new(format!("`{}` is not an IPv4 address", shown(text)), help));
+    };
+    // The inside addresses of AWS's tunnels are link-local.
+    if not_unicast(address) && !address.is_link_local() {
+        return Err(Fault::new(format!("`{address}` cannot be a gateway"), help));
+    }
+    Ok(address)
+}
+
 /// A resolver: an address, with a port where it is not 53.
 pub(super) fn resolver(text: &str) -> Result<SocketAddr, Fault> {
     let example = "write an inbound endpoint's IPv4 address, for example 10.20.0.53 or \
@@ -144,6 +157,21 @@ pub(super) fn resolver(text: &str) -> Result<SocketAddr, Fault> {
         Ok(address) => Ok(SocketAddr::V4(address)),
         Err(_) => {
             let what = format!("`{}` is not an IPv4 address of a resolver", shown(text));
+            Err(Fault::new(what, example))
+        }
+    }
+}
+
+/// A DNS server of the plant: an address, with a port where it is not 53.
+pub(super) fn dns_server(text: &str) -> Result<SocketAddr, Fault> {
+    let example = "write the server's address, for example 10.10.0.53 or 10.10.0.53:5353";
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(SocketAddr::from((address, DNS_PORT)));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(address),
+        _ => {
+            let what = format!("`{}` is not an address of a DNS server", shown(text));
             Err(Fault::new(what, example))
         }
     }

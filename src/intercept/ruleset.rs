@@ -6,7 +6,7 @@
 //! tracking: what a packet is follows from where it came in, its mark and its addresses.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use nftables::expr::{Expression, MetaKey};
@@ -16,13 +16,14 @@ use nftables::types::{NfFamily, NfHook, RejectCode};
 
 use super::tally::{self, Generation};
 use super::words::{
-    Command, Object, base_chain, chain, count, counter, field_is, for_the_box, interfaces, jump,
-    mark_intercepted, meta_is, meta_is_not, neighbour_discovery, network_set, no_route_back,
-    not_unicast, own_socket, reference, rule, set, split, text,
+    Command, Object, addressed_to_one, addressed_to_the_box, base_chain, chain, count, counter,
+    field_is, for_the_box, interfaces, jump, mark_intercepted, meta_is, meta_is_not,
+    neighbour_discovery, network_set, no_route_back, not_unicast, own_socket, port_is, reference,
+    rule, set, split, text,
 };
-use crate::config::{InterfaceName, Site};
+use crate::config::{ForeignDns, InterfaceName, Site};
 use crate::net::netlink::Families;
-use crate::net::socket::{LISTEN_V4, LISTEN_V6};
+use crate::net::socket::{DNS_V4, DNS_V6, LISTEN_V4, LISTEN_V6};
 use crate::net::{MARK_DEVICE, MARK_EGRESS, MARK_INTERCEPTED};
 use crate::reason::Reason;
 
@@ -44,6 +45,8 @@ pub struct Plan {
     pub ports: Vec<u16>,
     /// Where the transparent listeners are.
     pub listen_port: u16,
+    /// What happens to devices' DNS; it is refused like everything else where absent.
+    pub dns: Option<ForeignDns>,
 }
 
 /// Counters of the table that are not a [`Reason`]'s.
@@ -95,6 +98,7 @@ impl Plan {
             vpc_networks: site.vpc.networks.iter().copied().map(IpNet::V4).collect(),
             ports: ports.to_vec(),
             listen_port: site.intercept.port,
+            dns: site.dns.lan().map(|lan| lan.foreign),
         }
     }
 
@@ -252,29 +256,47 @@ impl Plan {
     }
 
     fn interception(&self) -> Vec<Object> {
-        let mut rules = vec![self.tproxy("ip", "device_v4", LISTEN_V4)];
-        if self.families() == Families::Both {
-            rules.push(self.tproxy("ip6", "device_v6", LISTEN_V6));
+        let both = self.families() == Families::Both;
+        let families =
+            [("ip", "device_v4", LISTEN_V4, DNS_V4), ("ip6", "device_v6", LISTEN_V6, DNS_V6)];
+        let mut rules = Vec::new();
+        for (family, devices, listener, resolver) in
+            families.into_iter().take(1 + usize::from(both))
+        {
+            let from_devices = || field_is(family, "saddr", reference(devices));
+            for protocol in ["udp", "tcp"] {
+                let Some(foreign) = self.dns else { continue };
+                let mut matching = vec![from_devices(), port_is(protocol, DNS_PORT)];
+                matching.push(match foreign {
+                    ForeignDns::Redirect => addressed_to_one(),
+                    ForeignDns::Refuse => addressed_to_the_box(),
+                });
+                rules.push(tproxy(matching, family, SocketAddr::new(resolver, DNS_PORT)));
+            }
+            let ports = field_is("tcp", "dport", reference("ports"));
+            let listener = SocketAddr::new(listener, self.listen_port);
+            rules.push(tproxy(vec![from_devices(), ports], family, listener));
         }
         rules
     }
+}
 
-    fn tproxy(&self, family: &'static str, devices: &'static str, listener: IpAddr) -> Object {
-        rule(
-            "from_device",
-            vec![
-                field_is(family, "saddr", reference(devices)),
-                field_is("tcp", "dport", reference("ports")),
-                Statement::TProxy(TProxy {
-                    family: Some(Cow::Borrowed(family)),
-                    port: self.listen_port,
-                    addr: Some(Cow::Owned(listener.to_string())),
-                }),
-                mark_intercepted(),
-                Statement::Accept(None),
-            ],
-        )
-    }
+/// Hands what matches to a listener of the gate.
+fn tproxy(
+    mut matching: Vec<Statement<'static>>,
+    family: &'static str,
+    listener: SocketAddr,
+) -> Object {
+    matching.extend([
+        Statement::TProxy(TProxy {
+            family: Some(Cow::Borrowed(family)),
+            port: listener.port(),
+            addr: Some(Cow::Owned(listener.ip().to_string())),
+        }),
+        mark_intercepted(),
+        Statement::Accept(None),
+    ]);
+    rule("from_device", matching)
 }
 
 /// The gate's table.
@@ -303,13 +325,14 @@ pub(super) fn rows() -> Vec<(Vec<Statement<'static>>, Reason, Statement<'static>
     };
     let reset =
         || Statement::Reject(Some(Reject { _type: Some(RejectType::TCPReset), expr: None }));
-    let port = |protocol, port| field_is(protocol, "dport", Expression::Number(port));
     let tcp = || meta_is(MetaKey::L4proto, text("tcp"));
     let ipv6 = || meta_is(MetaKey::Nfproto, text("ipv6"));
     vec![
-        (vec![port("udp", 443)], Reason::QuicBlocked, prohibit()),
-        (vec![port("udp", 53)], Reason::DnsForeignResolver, prohibit()),
-        (vec![port("tcp", 53)], Reason::DnsForeignResolver, reset()),
+        (vec![port_is("udp", 443)], Reason::QuicBlocked, prohibit()),
+        (vec![port_is("udp", DNS_PORT)], Reason::DnsForeignResolver, prohibit()),
+        (vec![port_is("tcp", DNS_PORT)], Reason::DnsForeignResolver, reset()),
+        (vec![port_is("udp", ENCRYPTED_DNS_PORT)], Reason::DnsForeignResolver, prohibit()),
+        (vec![port_is("tcp", ENCRYPTED_DNS_PORT)], Reason::DnsForeignResolver, reset()),
         (vec![ipv6(), tcp()], Reason::Ipv6Blocked, reset()),
         (vec![ipv6()], Reason::Ipv6Blocked, prohibit()),
         (vec![tcp()], Reason::TcpPortBlocked, reset()),
@@ -318,6 +341,10 @@ pub(super) fn rows() -> Vec<(Vec<Statement<'static>>, Reason, Statement<'static>
     ]
 }
 
+/// RFC 1035 section 4.2.
+const DNS_PORT: u16 = 53;
+/// DNS over TLS (RFC 7858) and over QUIC (RFC 9250), which the gate could not judge.
+const ENCRYPTED_DNS_PORT: u16 = 853;
 /// Priorities as nft(8) names them: mangle -150, filter 0.
 const BASE_CHAINS: [(&str, NfHook, i32); 4] = [
     ("prerouting", NfHook::Prerouting, -150),

@@ -305,7 +305,7 @@ impl Between {
     fn reason(&self) -> Reason {
         match (self.protocol, self.port) {
             (UDP, Some(443)) => Reason::QuicBlocked,
-            (UDP | TCP, Some(53)) => Reason::DnsForeignResolver,
+            (UDP | TCP, Some(53 | 853)) => Reason::DnsForeignResolver,
             _ if self.from.is_ipv6() => Reason::Ipv6Blocked,
             (TCP, _) => Reason::TcpPortBlocked,
             (ICMP, _) => Reason::IcmpBlocked,

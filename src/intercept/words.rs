@@ -179,12 +179,29 @@ pub(super) fn no_route_back() -> Statement<'static> {
 
 /// The packet is for the box itself, or for everybody on the link.
 pub(super) fn for_the_box() -> Statement<'static> {
-    let fib = Fib { result: FibResult::Type, flags: HashSet::from([FibFlag::Daddr]) };
-    matches(
-        NamedExpression::Fib(fib),
-        Operator::EQ,
-        any_of(&["local", "broadcast", "anycast", "multicast"]),
-    )
+    let here = any_of(&["local", "broadcast", "anycast", "multicast"]);
+    matches(destination_type(), Operator::EQ, here)
+}
+
+/// The packet is for an address of the box's own.
+pub(super) fn addressed_to_the_box() -> Statement<'static> {
+    matches(destination_type(), Operator::EQ, text("local"))
+}
+
+/// The packet is for one host, whichever: nobody can answer from another kind of address.
+pub(super) fn addressed_to_one() -> Statement<'static> {
+    let many = any_of(&["broadcast", "anycast", "multicast"]);
+    matches(destination_type(), Operator::NEQ, many)
+}
+
+fn destination_type() -> NamedExpression<'static> {
+    let flags = HashSet::from([FibFlag::Daddr]);
+    NamedExpression::Fib(Fib { result: FibResult::Type, flags })
+}
+
+/// The destination's port.
+pub(super) fn port_is(protocol: &'static str, port: u16) -> Statement<'static> {
+    field_is(protocol, "dport", Expression::Number(u32::from(port)))
 }
 
 pub(super) fn not_unicast() -> Statement<'static> {

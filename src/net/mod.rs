@@ -4,6 +4,7 @@
 //! is read in one place.
 
 pub mod addr;
+pub mod datagram;
 pub mod neighbour;
 pub mod netlink;
 pub mod pulse;
@@ -26,3 +27,7 @@ pub const RULE_PRIORITY: u32 = 100;
 pub const DEAD_END_TABLE: u32 = 5101;
 /// The priority of the rules that lead there.
 pub const DEAD_END_PRIORITY: u32 = 101;
+/// The routing table of [`MARK_EGRESS`]: the tunnels, and else nothing.
+pub const EGRESS_TABLE: u32 = 5102;
+/// The priority of the rule that leads there.
+pub const EGRESS_PRIORITY: u32 = 102;

@@ -3,8 +3,11 @@
 //! Wraps `rtnetlink`, whose interface changes often, behind the few operations that the gate needs.
 //! Everything here is idempotent: what exists already counts as done.
 
+mod egress;
+mod routes;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
@@ -13,12 +16,17 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
+use rtnetlink::{Handle, IpVersion, MulticastGroup};
 
-use super::{DEAD_END_PRIORITY, DEAD_END_TABLE, MARK_INTERCEPTED, ROUTE_TABLE, RULE_PRIORITY};
+use super::{
+    DEAD_END_PRIORITY, DEAD_END_TABLE, EGRESS_PRIORITY, EGRESS_TABLE, MARK_EGRESS,
+    MARK_INTERCEPTED, ROUTE_TABLE, RULE_PRIORITY,
+};
 use crate::config::{InterfaceName, MacAddr};
+pub use egress::{Exit, Led};
+use routes::{dead_end_v4, dead_end_v6, local_v4, local_v6, no_way_v4, no_way_v6};
 
 /// What went wrong between the program and the kernel's routing.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +63,8 @@ pub struct Link {
     pub names: Vec<String>,
     /// Administratively up, and with a carrier.
     pub up: bool,
+    /// Neighbours have to be asked for their hardware addresses, so that a route needs a next hop.
+    pub has_neighbours: bool,
 }
 
 /// A change that the kernel told about.
@@ -64,8 +74,10 @@ pub enum Change {
     Link(Link),
     /// A link is gone.
     LinkGone(u32),
-    /// A policy rule or a route of the gate's own table was deleted.
+    /// A policy rule or a route of one of the gate's own tables was deleted.
     RoutingLost,
+    /// Somebody else's route by these links has come, changed or gone.
+    Routes(Vec<u32>),
     /// A neighbour appeared, changed or went.
     Neighbour(Neighbour),
     /// The kernel had more to tell than there was room for: everything must be read anew.
@@ -148,7 +160,8 @@ impl Netlink {
     /// Makes the kernel deliver marked packets to the box (`ip rule add fwmark …` and
     /// `ip route add local default dev lo table …`, tproxy.rst in the kernel's documentation), and
     /// leads everything else that comes in on the device interfaces nowhere. The dead end holds
-    /// without nftables: a box whose rules somebody flushes forwards nothing of a device's.
+    /// without nftables: a box whose rules somebody flushes forwards nothing of a device's. What the
+    /// program itself sends towards the VPC finds its tunnels ([`Self::lead_out`]) and nothing else.
     ///
     /// # Errors
     /// `EPERM` without `CAP_NET_ADMIN`.
@@ -163,11 +176,13 @@ impl Netlink {
             .into_values()
             .find(|link| link.names.iter().any(|name| name == "lo"))
             .map_or(1, |link| link.index);
-        let mut added =
-            self.add_family(IpVersion::V4, &[local_v4(lo), dead_end_v4()], devices).await?;
+        let mut added = self
+            .add_family(IpVersion::V4, &[local_v4(lo), dead_end_v4(), no_way_v4()], devices)
+            .await?;
         if self.has_ipv6(families).await? {
-            added +=
-                self.add_family(IpVersion::V6, &[local_v6(lo), dead_end_v6()], devices).await?;
+            added += self
+                .add_family(IpVersion::V6, &[local_v6(lo), dead_end_v6(), no_way_v6()], devices)
+                .await?;
         }
         Ok(if added == 0 { Found::Complete } else { Found::Damaged })
     }
@@ -182,7 +197,10 @@ impl Netlink {
                 self.delete_rule(rule).await?;
             }
         }
-        for route in [local_v4(1), dead_end_v4(), local_v6(1), dead_end_v6()] {
+        self.lead_out(&[], &[]).await?;
+        let fixed =
+            [local_v4(1), dead_end_v4(), no_way_v4(), local_v6(1), dead_end_v6(), no_way_v6()];
+        for route in fixed {
             let deleted = self.handle.route().del(route).execute().await;
             accept(deleted, &GONE).map_err(|e| failed("remove the gate's route", e))?;
         }
@@ -215,7 +233,7 @@ impl Netlink {
                 }
             }
         }
-        let mut wanted = vec![Rule::Intercepted];
+        let mut wanted = vec![Rule::Intercepted, Rule::Egress];
         wanted.extend(devices.iter().map(|device| Rule::DeadEnd(device.as_str().to_owned())));
         let mut present = Vec::new();
         for message in self.own_rules(version.clone()).await? {
@@ -238,6 +256,9 @@ impl Netlink {
         let request = match rule {
             Rule::Intercepted => {
                 request.fw_mark(MARK_INTERCEPTED).table_id(ROUTE_TABLE).priority(RULE_PRIORITY)
+            }
+            Rule::Egress => {
+                request.fw_mark(MARK_EGRESS).table_id(EGRESS_TABLE).priority(EGRESS_PRIORITY)
             }
             Rule::DeadEnd(device) => {
                 request.input_interface(device).table_id(DEAD_END_TABLE).priority(DEAD_END_PRIORITY)
@@ -301,14 +322,11 @@ fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
         RouteNetlinkMessage::NewLink(message) => Some(Change::Link(link(message))),
         RouteNetlinkMessage::DelLink(message) => Some(Change::LinkGone(message.header.index)),
         RouteNetlinkMessage::DelRule(rule) if is_own(rule) => Some(Change::RoutingLost),
-        RouteNetlinkMessage::DelRoute(route) => {
-            let table = route.attributes.iter().find_map(|attribute| match attribute {
-                rtnetlink::packet_route::route::RouteAttribute::Table(table) => Some(*table),
-                _ => None,
-            });
-            let ours = matches!(table, Some(ROUTE_TABLE | DEAD_END_TABLE));
-            ours.then_some(Change::RoutingLost)
+        RouteNetlinkMessage::NewRoute(route) if !is_own_route(route) => {
+            Some(Change::Routes(egress::links(route)))
         }
+        RouteNetlinkMessage::DelRoute(route) if is_own_route(route) => Some(Change::RoutingLost),
+        RouteNetlinkMessage::DelRoute(route) => Some(Change::Routes(egress::links(route))),
         _ => None,
     }
 }
@@ -349,7 +367,9 @@ fn link(message: &LinkMessage) -> Link {
     }
     let flags = message.header.flags;
     let up = flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp);
-    Link { index: message.header.index, names, up }
+    let has_neighbours =
+        !flags.contains(LinkFlags::Pointopoint) && !flags.contains(LinkFlags::Noarp);
+    Link { index: message.header.index, names, up, has_neighbours }
 }
 
 /// One of the gate's rules.
@@ -357,6 +377,8 @@ fn link(message: &LinkMessage) -> Link {
 enum Rule {
     /// What nftables marked is for the box.
     Intercepted,
+    /// What the program sends towards the VPC goes by tunnels.
+    Egress,
     /// What else comes in on this interface leads nowhere.
     DeadEnd(String),
 }
@@ -370,6 +392,9 @@ impl Rule {
         if placed(ROUTE_TABLE, RULE_PRIORITY) && has(RuleAttribute::FwMark(MARK_INTERCEPTED)) {
             return Some(Self::Intercepted);
         }
+        if placed(EGRESS_TABLE, EGRESS_PRIORITY) && has(RuleAttribute::FwMark(MARK_EGRESS)) {
+            return Some(Self::Egress);
+        }
         let interface = message.attributes.iter().find_map(|attribute| match attribute {
             RuleAttribute::Iifname(name) => Some(name.clone()),
             _ => None,
@@ -382,43 +407,15 @@ impl Rule {
 fn is_own(rule: &RuleMessage) -> bool {
     let leads_to = |table| rule.attributes.contains(&RuleAttribute::Table(table));
     let marked = rule.attributes.contains(&RuleAttribute::FwMark(MARK_INTERCEPTED));
-    (leads_to(ROUTE_TABLE) && marked) || leads_to(DEAD_END_TABLE)
+    (leads_to(ROUTE_TABLE) && marked) || leads_to(DEAD_END_TABLE) || leads_to(EGRESS_TABLE)
 }
 
-fn local_v4(lo: u32) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(Ipv4Addr::UNSPECIFIED, 0)
-        .output_interface(lo)
-        .table_id(ROUTE_TABLE)
-        .scope(RouteScope::Host)
-        .kind(RouteType::Local)
-        .build()
-}
-
-fn local_v6(lo: u32) -> RouteMessage {
-    RouteMessageBuilder::<Ipv6Addr>::new()
-        .destination_prefix(Ipv6Addr::UNSPECIFIED, 0)
-        .output_interface(lo)
-        .table_id(ROUTE_TABLE)
-        .kind(RouteType::Local)
-        .build()
-}
-
-/// `prohibit` answers with ICMP "administratively prohibited", so devices fail at once.
-fn dead_end_v4() -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(Ipv4Addr::UNSPECIFIED, 0)
-        .table_id(DEAD_END_TABLE)
-        .kind(RouteType::Prohibit)
-        .build()
-}
-
-fn dead_end_v6() -> RouteMessage {
-    RouteMessageBuilder::<Ipv6Addr>::new()
-        .destination_prefix(Ipv6Addr::UNSPECIFIED, 0)
-        .table_id(DEAD_END_TABLE)
-        .kind(RouteType::Prohibit)
-        .build()
+fn is_own_route(route: &RouteMessage) -> bool {
+    let table = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    matches!(table, Some(ROUTE_TABLE | DEAD_END_TABLE | EGRESS_TABLE))
 }
 
 fn failed(

@@ -27,6 +27,8 @@ pub struct Pulse {
     pub unacked: u32,
     /// Since the last acknowledgement came.
     pub last_heard: Duration,
+    /// Since the last data came.
+    pub last_data: Duration,
 }
 
 impl Pulses {
@@ -41,12 +43,13 @@ impl Pulses {
         Ok(Self { socket })
     }
 
-    /// The pulse of the connection between these addresses; `None` when there is no such.
+    /// The pulse of the connection between these addresses; `None` when there is no such. A socket
+    /// that is bound to a link is found with the link's index only, another one with 0 only.
     ///
     /// # Errors
     /// The kernel does not answer, or not what can be understood.
-    pub fn of(&self, local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Pulse>> {
-        self.socket.send(&request(local, peer))?;
+    pub fn of(&self, local: SocketAddr, peer: SocketAddr, link: u32) -> io::Result<Option<Pulse>> {
+        self.socket.send(&request(local, peer, link))?;
         let mut buffer = [0; LONGEST_ANSWER];
         let size = (&self.socket).read(&mut buffer)?;
         understand(buffer.get(..size).unwrap_or_default())
@@ -61,12 +64,13 @@ impl Pulse {
             probes: *info.get(3)?,
             unacked: word(24)?,
             last_heard: Duration::from_millis(u64::from(word(56)?)),
+            last_data: Duration::from_millis(u64::from(word(52)?)),
         })
     }
 }
 
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
-fn request(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
+fn request(local: SocketAddr, peer: SocketAddr, link: u32) -> Vec<u8> {
     let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
     let mut bytes = Vec::with_capacity(REQUEST);
     bytes.extend(u32::try_from(REQUEST).unwrap_or_default().to_ne_bytes());
@@ -85,8 +89,8 @@ fn request(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
         }
         bytes.extend(field);
     }
-    // Any interface, any cookie.
-    bytes.extend([0; 4]);
+    bytes.extend(link.to_ne_bytes());
+    // Any cookie.
     bytes.extend([0xff; 8]);
     bytes
 }
@@ -165,14 +169,14 @@ mod tests {
             let mut device = TcpStream::connect(to).expect("a connection");
             let (gate, from) = listener.accept().expect("accepted");
             device.write_all(b"x").expect("room");
-            let pulse = pulses.of(to, from).expect("an answer").expect("it lives");
+            let pulse = pulses.of(to, from, 0).expect("an answer").expect("it lives");
             assert_eq!((pulse.retransmits, pulse.probes, pulse.unacked), (0, 0, 0));
             assert!(pulse.last_heard < Duration::from_secs(60), "{pulse:?}");
             let nobody = SocketAddr::new(from.ip(), to.port());
-            assert_eq!(pulses.of(to, nobody).expect("an answer"), None, "the listener is none");
+            assert_eq!(pulses.of(to, nobody, 0).expect("an answer"), None, "the listener is none");
             drop(listener);
-            assert_eq!(pulses.of(to, nobody).expect("an answer"), None);
-            assert!(pulses.of(to, from).expect("an answer").is_some());
+            assert_eq!(pulses.of(to, nobody, 0).expect("an answer"), None);
+            assert!(pulses.of(to, from, 0).expect("an answer").is_some());
             drop(gate);
         }
     }

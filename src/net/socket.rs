@@ -1,6 +1,6 @@
 //! Every socket of the gate, with every option it needs.
 //!
-//! Devices come in by [`listen`]; what leaves for the VPC comes from [`tunnel_tcp`] or
+//! Devices come in by [`listen`] and `listen_udp`; what leaves for the VPC comes from [`tunnel_tcp`] or
 //! [`tunnel_udp`], which bind to a tunnel interface before anything can be sent: the second of the
 //! three walls.
 
@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use nix::sys::socket::sockopt::{IpBindAddressNoPort, Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::{MARK_DEVICE, MARK_EGRESS};
@@ -20,11 +20,20 @@ pub const LISTEN_V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The same for IPv6.
 pub const LISTEN_V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
+/// The loopback addresses of the listeners for devices' DNS. Not 127.0.0.1: a resolver of the box's own
+/// may be there.
+pub const DNS_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 53, 53, 53));
+/// The same for IPv6, which has only this one.
+pub const DNS_V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
 /// How a socket towards the VPC leaves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
     /// The tunnel interface it is bound to (`SO_BINDTODEVICE`).
     pub interface: InterfaceName,
+    /// The interface's index when it was chosen: the kernel binds to the index, and a socket on one
+    /// that was deleted and made again is dead.
+    pub index: u32,
     /// The source address; the interface's own where absent.
     pub source: Option<Ipv4Addr>,
     /// TCP maximum segment size, in bytes: the tunnel's path drops bigger packets silently.
@@ -38,16 +47,9 @@ pub struct Way {
 /// `EPERM` without `CAP_NET_ADMIN`, `EADDRINUSE` when another program has the port.
 pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    match address {
-        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
-        SocketAddr::V6(_) => {
-            socket.set_only_v6(true)?;
-            socket.set_ip_transparent_v6(true)?;
-        }
-    }
+    face_devices(&socket, address)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    socket.set_mark(MARK_DEVICE)?;
     // Accepted sockets inherit these (inet_csk_clone_lock).
     keep_alive(&socket, DEVICE_IDLE)?;
     socket.set_tcp_nodelay(true)?;
@@ -79,6 +81,8 @@ pub fn tunnel_tcp(way: &Way) -> io::Result<tokio::net::TcpSocket> {
     keep_alive(&socket, TUNNEL_IDLE)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_mss(u32::from(way.mss))?;
+    // The last packet of the handshake waits for the hello, which follows at once, and travels with it.
+    socket.set_tcp_quickack(false)?;
     // What is not sent yet should wait in the device's window, not here.
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
     Ok(tokio::net::TcpSocket::from_std_stream(socket.into()))
@@ -94,6 +98,47 @@ pub fn tunnel_udp(way: &Way) -> io::Result<tokio::net::UdpSocket> {
     if way.source.is_none() {
         socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
     }
+    socket.set_nonblocking(true)?;
+    tokio::net::UdpSocket::from_std(socket.into())
+}
+
+/// A UDP socket for questions to DNS servers of the plant's own, which are where devices are.
+///
+/// # Errors
+/// The system refuses a socket.
+pub fn plant_udp(server: SocketAddr) -> io::Result<tokio::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(server), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_mark(MARK_DEVICE)?;
+    socket.set_nonblocking(true)?;
+    tokio::net::UdpSocket::from_std(socket.into())
+}
+
+/// The same for TCP, not yet connected.
+///
+/// # Errors
+/// The system refuses a socket.
+pub fn plant_tcp(server: SocketAddr) -> io::Result<tokio::net::TcpSocket> {
+    let domain = Domain::for_address(server);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_mark(MARK_DEVICE)?;
+    Ok(tokio::net::TcpSocket::from_std_stream(socket.into()))
+}
+
+/// A transparent socket for datagrams of devices. Each comes with the address it was sent to, from
+/// which the answer must come.
+///
+/// # Errors
+/// As [`listen`].
+pub(super) fn listen_udp(address: SocketAddr) -> io::Result<tokio::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    face_devices(&socket, address)?;
+    match address {
+        SocketAddr::V4(_) => nix::sys::socket::setsockopt(&socket, Ipv4PacketInfo, &true)?,
+        SocketAddr::V6(_) => nix::sys::socket::setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
+    }
+    // The kernel clamps it to `net.core.rmem_max`.
+    socket.set_recv_buffer_size(DATAGRAM_BUFFER)?;
+    socket.bind(&address.into())?;
     socket.set_nonblocking(true)?;
     tokio::net::UdpSocket::from_std(socket.into())
 }
@@ -118,6 +163,17 @@ pub fn probe_as_usual(socket: &tokio::net::TcpStream) {
 fn set_idle(socket: &tokio::net::TcpStream, idle: Duration) {
     // Fails only on a socket that is already gone.
     let _ = SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(idle));
+}
+
+fn face_devices(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.set_ip_transparent_v6(true)?;
+        }
+    }
+    socket.set_mark(MARK_DEVICE)
 }
 
 fn leave_by(socket: &Socket, way: &Way) -> io::Result<()> {
@@ -153,6 +209,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(20);
 const PROBE_COUNT: u32 = 3;
 /// The kernel clamps it to `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
+/// Some thousand questions, for a moment in which the thread is busy.
+const DATAGRAM_BUFFER: usize = 1 << 20;
 const NOTSENT_LOWAT: u32 = 32 * 1024;
 
 #[cfg(test)]

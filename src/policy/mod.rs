@@ -52,6 +52,14 @@ pub struct EndpointRule {
     pub networks: Box<[Ipv4Net]>,
 }
 
+impl EndpointRule {
+    /// Whether the endpoint itself needs the server name, so that a flow without it is in vain: AWS IoT
+    /// chooses its certificate by it.
+    pub fn requires_server_name(&self) -> bool {
+        self.service.split('.').any(|part| part == "iot")
+    }
+}
+
 /// A device as the policy knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -110,6 +118,8 @@ pub struct ExactName {
     pub name: ServerName,
     /// The endpoint it belongs to.
     pub endpoint: Arc<EndpointRule>,
+    /// The ports that devices may use.
+    pub ports: Box<[u16]>,
     /// Whether every site with this endpoint has it.
     pub offered: Offered,
 }
@@ -165,6 +175,24 @@ impl Policy {
     pub fn judge(&self, asking: Asking, name: &ServerName, port: u16) -> Verdict {
         let who = self.devices.identify(asking);
         Verdict { identity: who.identity(), outcome: self.outcome(asking, &who, name, port) }
+    }
+
+    /// Judges a question for a name's addresses: it is granted where a flow to the name would be, on
+    /// one port at least; the grant is for that port. Learn mode plays no part: a name that no rule
+    /// lists is asked of nobody because a device asks for it.
+    pub fn judge_name(&self, asking: Asking, name: &ServerName) -> Verdict {
+        let ports = self.names.ports_of(name);
+        let mut verdicts = ports.iter().map(|port| self.judge(asking, name, *port));
+        let Some(first) = verdicts.next() else { return self.judge(asking, name, HTTPS) };
+        if first.outcome.is_ok() {
+            return first;
+        }
+        verdicts.find(|verdict| verdict.outcome.is_ok()).unwrap_or(first)
+    }
+
+    /// Whether the names of a device's flows may be inferred from the addresses that it dials.
+    pub fn may_omit_sni(&self, asking: Asking) -> bool {
+        matches!(self.devices.identify(asking), Who::Listed(device, _) if device.without_sni)
     }
 
     /// Who a device is, whatever it wants.
@@ -263,6 +291,8 @@ struct Standing<'p> {
     device: Option<&'p Arc<str>>,
 }
 
+/// The port of a name that has none here, for the words of its refusal.
+const HTTPS: u16 = 443;
 /// The rule of devices without an entry, in records.
 const DEFAULT_RULE: &str = "policy.default";
 

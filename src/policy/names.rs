@@ -116,7 +116,8 @@ impl Names {
             return;
         }
         rules.push(Arc::clone(rule));
-        self.listed.push(ExactName { name, endpoint: Arc::clone(&rule.endpoint), offered });
+        let (endpoint, ports) = (Arc::clone(&rule.endpoint), rule.ports.clone());
+        self.listed.push(ExactName { name, endpoint, ports, offered });
     }
 }
 

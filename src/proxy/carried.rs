@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
@@ -75,6 +76,11 @@ impl Carried {
         loop {
             match registered.poll_order(cx) {
                 Poll::Ready(Order::Cut(cut)) => return Poll::Ready(cut),
+                Poll::Ready(Order::Look(Look::Stranded(seconds))) => {
+                    if self.is_stranded(Duration::from_secs(seconds.into())) {
+                        return Poll::Ready(Cut::TunnelLost);
+                    }
+                }
                 Poll::Ready(Order::Look(look)) if self.is_gone(look) => {
                     return Poll::Ready(Cut::Returned);
                 }
@@ -83,6 +89,16 @@ impl Carried {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Whether nothing has come from the endpoint since its tunnel fell silent.
+    fn is_stranded(&self, silent: Duration) -> bool {
+        let (registered, ..) = &self.kept;
+        let (endpoint, Some(pulses)) = (&self.endpoint, &self.shared.pulses) else { return false };
+        let addresses = (endpoint.local_addr(), endpoint.peer_addr());
+        let (Ok(local), Ok(peer)) = addresses else { return false };
+        let pulse = pulses.of(local, peer, registered.link());
+        matches!(pulse, Ok(Some(pulse)) if pulse.last_heard.min(pulse.last_data) >= silent)
     }
 
     /// Whether the device, which is there, is no longer at the other end of this flow. A flow
@@ -94,7 +110,7 @@ impl Carried {
             probe_as_usual(device);
         }
         let (Ok(local), Ok(peer)) = (device.local_addr(), device.peer_addr()) else { return false };
-        let Ok(Some(pulse)) = pulses.of(local, peer) else { return false };
+        let Ok(Some(pulse)) = pulses.of(local, peer, 0) else { return false };
         let unanswered = pulse.last_heard >= LOOK_AGAIN.mul_f32(0.9);
         if pulse.unacked > 0 {
             return pulse.retransmits >= MOST_RETRANSMITS;
@@ -103,6 +119,7 @@ impl Carried {
             Look::First if pulse.probes >= MOST_PROBES => return true,
             Look::First if unanswered => probe_soon(device),
             Look::First => {}
+            Look::Stranded(_) => {}
             Look::Again => return pulse.probes > 0 && unanswered,
         }
         false
@@ -124,6 +141,7 @@ impl Carried {
                     Cut::Withdrawn => FlowEnd::PolicyWithdrawn,
                     Cut::Drained => FlowEnd::Drained,
                     Cut::Returned => FlowEnd::DeviceReturned,
+                    Cut::TunnelLost => FlowEnd::TunnelLost,
                 }
             }
         };

@@ -25,7 +25,7 @@ pub(super) struct Dialed {
     pub(super) stream: TcpStream,
     pub(super) endpoint: Endpoint,
     pub(super) local: SocketAddr,
-    pub(super) interface: InterfaceName,
+    pub(super) way: Way,
     pub(super) took: Duration,
 }
 
@@ -47,6 +47,7 @@ impl DialMemory {
     fn note(&self, candidate: &Candidate, outcome: Outcome) {
         let mut failed = self.failed.borrow_mut();
         match outcome {
+            Outcome::Connected if failed.is_empty() => {}
             Outcome::Connected => {
                 failed.remove(&candidate.key());
             }
@@ -61,6 +62,10 @@ impl DialMemory {
 
     fn is_doubtful(&self, candidate: &Candidate) -> bool {
         let failed = self.failed.borrow();
+        // Most of the time there is none, and a key is not for nothing.
+        if failed.is_empty() {
+            return false;
+        }
         failed.get(&candidate.key()).is_some_and(|at| at.elapsed() < DOUBTFUL_FOR)
     }
 }
@@ -93,10 +98,9 @@ pub(super) async fn dial(
     turn: usize,
     deadline: tokio::time::Instant,
 ) -> Result<Dialed, DialFailed> {
-    let ways: Vec<Way> = tunnels.up().cloned().collect();
+    let ways = tunnels.up();
     if ways.is_empty() {
-        let detail = "every tunnel interface is down or missing".to_owned();
-        return Err(DialFailed { reason: Reason::TunnelDown, detail });
+        return Err(DialFailed { reason: Reason::TunnelDown, detail: tunnels.why_none() });
     }
     let candidates = candidates(endpoints.list(), &ways, memory, turn);
     let began = Instant::now();
@@ -105,12 +109,16 @@ pub(super) async fn dial(
     match tokio::time::timeout_at(deadline, race.run()).await {
         Ok(Some((Candidate { endpoint, way }, stream))) => {
             let local = stream.local_addr().map_err(|error| failed_local(&error))?;
-            let (interface, took) = (way.interface, began.elapsed());
-            Ok(Dialed { stream, endpoint, local, interface, took })
+            race.doubt(tunnels, Some(&way));
+            Ok(Dialed { stream, endpoint, local, way, took: began.elapsed() })
         }
-        Ok(None) => Err(explain(&race.failures, "failed")),
+        Ok(None) => {
+            race.doubt(tunnels, None);
+            Err(explain(&race.failures, "failed"))
+        }
         Err(_) => {
             race.note_silent(None);
+            race.doubt(tunnels, None);
             Err(explain(&race.failures, "did not answer in time"))
         }
     }
@@ -178,6 +186,15 @@ impl<'a> Race<'a> {
         }
     }
 
+    /// Has the tunnels looked at that were tried in vain.
+    fn doubt(&self, tunnels: &Tunnels, winner: Option<&Way>) {
+        for candidate in self.candidates.iter().take(self.started) {
+            if winner.is_none_or(|winner| winner.interface != candidate.way.interface) {
+                tunnels.doubt(&candidate.way.interface);
+            }
+        }
+    }
+
     /// Remembers who had at least [`STAGGER`] more time than the winner and did not answer.
     fn note_silent(&self, winner: Option<&Candidate>) {
         let before =
@@ -197,7 +214,8 @@ async fn attempt(candidate: &Candidate) -> (&Candidate, io::Result<TcpStream>) {
 }
 
 fn explain(failures: &[(&Candidate, io::Error)], otherwise: &str) -> DialFailed {
-    let no_way = |error: &io::Error| matches!(error.raw_os_error(), Some(ENODEV | ENETDOWN));
+    let no_way =
+        |error: &io::Error| matches!(error.raw_os_error(), Some(ENODEV | ENETDOWN | ENETUNREACH));
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     let reason = if failures.is_empty() {
         Reason::EndpointUnreachable
@@ -234,3 +252,4 @@ const DOUBTFUL_FOR: Duration = Duration::from_secs(30);
 const MOST_REMEMBERED: usize = 1_024;
 const ENODEV: i32 = 19;
 const ENETDOWN: i32 = 100;
+const ENETUNREACH: i32 = 101;

@@ -11,7 +11,9 @@ mod fingerprints;
 mod flow;
 mod generations;
 mod handshake;
+mod inferred;
 mod ja4_cache;
+mod leaving;
 mod limits;
 mod returns;
 mod stats;
@@ -21,6 +23,7 @@ mod tracker;
 pub use dials::{Dials, DialsStatus};
 pub use fingerprints::Fingerprints;
 pub use ja4_cache::Ja4Cache;
+pub use leaving::Leaving;
 pub use limits::Limits;
 pub use returns::{Origin, Returns};
 pub use stats::{Stats, Totals};
@@ -33,10 +36,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ipnet::Ipv4Net;
 use time::OffsetDateTime;
 
-use crate::config::{InterfaceName, Site};
+use crate::config::Site;
+use crate::net::neighbour::{CouldNotAsk, Lookup, Neighbours};
 use crate::policy::{Asking, Grant, Policy};
-use crate::resolve::{self, Book};
+use crate::resolve::{self, Book, Synthetic};
 use crate::tunnel::Tunnels;
+use tracker::By;
 
 /// Everything that follows from the configuration and that a flow asks for. A reload makes a new
 /// one; a flow keeps the one it began with.
@@ -52,6 +57,8 @@ pub struct Rules {
     pub book: Arc<Book>,
     /// What devices are recognised by.
     pub recognised: Recognised,
+    /// The addresses that stand for names; `None` where there are none.
+    pub synthetic: Option<Synthetic>,
 }
 
 /// What devices are recognised by.
@@ -63,20 +70,34 @@ pub enum Recognised {
     ByAddress,
 }
 
+impl Recognised {
+    /// Who asks from an address.
+    ///
+    /// # Errors
+    /// Entries have hardware addresses, and the kernel does not say which one this device has: it could
+    /// be the one with an entry, or one that took its address.
+    pub fn asking(
+        self,
+        address: IpAddr,
+        neighbours: &Neighbours,
+        lookup: Option<&Lookup>,
+    ) -> Result<Asking, CouldNotAsk> {
+        let mac = match self {
+            Self::ByAddress => neighbours.heard(address),
+            Self::ByMac => neighbours.ask(address, lookup)?,
+        };
+        Ok(Asking { address, mac })
+    }
+}
+
 impl Rules {
     /// Whether a flow may live on under these rules: its permission, the address it was connected to,
     /// and the tunnel it goes by.
-    fn hold(
-        &self,
-        asking: Asking,
-        grant: &Grant,
-        by: Option<&(IpAddr, InterfaceName)>,
-        now: OffsetDateTime,
-    ) -> bool {
+    fn hold(&self, asking: Asking, grant: &Grant, by: Option<&By>, now: OffsetDateTime) -> bool {
         if !self.policy.still_grants_at(asking, grant, now) {
             return false;
         }
-        let Some((address, interface)) = by else { return true };
+        let Some(By { address, interface, .. }) = by else { return true };
         let verdict = self.policy.judge_at(asking, grant.name(), grant.port(), now);
         let within = |networks: &[Ipv4Net]| match address {
             IpAddr::V4(v4) => resolve::check(&[*v4], networks, &self.site.vpc.networks).is_ok(),

@@ -16,6 +16,7 @@ use super::dials::Dials;
 use super::fingerprints::Fingerprints;
 use super::flow;
 use super::ja4_cache::Ja4Cache;
+use super::leaving::Leaving;
 use super::limits::Limits;
 use super::returns::{Origin, Returns};
 use super::stats::Stats;
@@ -59,6 +60,8 @@ pub enum Command {
     Drain(Duration),
     /// This device has opened another flow to this name.
     DeviceReturned(Origin),
+    /// These flows are to leave their tunnel.
+    Leave(Leaving),
     /// Say how it is.
     Report(oneshot::Sender<ThreadReport>),
 }
@@ -239,6 +242,7 @@ async fn run(
                 Some(Command::Recheck(rules)) => recheck(&shared, &rules),
                 Some(Command::Report(answer)) => report(&shared, answer),
                 Some(Command::DeviceReturned(origin)) => shared.tracker.device_returned(origin),
+                Some(Command::Leave(leaving)) => shared.tracker.leave(leaving),
                 Some(Command::Drain(patience)) => break patience,
                 None => break Duration::ZERO,
             },
@@ -301,7 +305,7 @@ async fn drain(shared: &Shared, patience: Duration, inbox: &mut mpsc::UnboundedR
             command = inbox.recv() => match command {
                 Some(Command::Recheck(rules)) => recheck(shared, &rules),
                 Some(Command::Report(answer)) => report(shared, answer),
-                Some(Command::DeviceReturned(_)) => {}
+                Some(Command::DeviceReturned(_) | Command::Leave(_)) => {}
                 Some(Command::Drain(_)) | None => break,
             },
         }

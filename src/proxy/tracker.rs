@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub(super) enum Cut {
     Drained,
     /// Its device is gone and has come back with another flow.
     Returned,
+    /// Its tunnel carries nothing any more.
+    TunnelLost,
 }
 
 /// What a flow is told from outside.
@@ -38,7 +40,7 @@ pub(super) enum Cut {
 pub(super) enum Order {
     /// To end.
     Cut(Cut),
-    /// To see whether its device is still there.
+    /// To see whether its device or its endpoint is still there.
     Look(Look),
     /// To record what it has moved.
     Report,
@@ -51,6 +53,8 @@ pub(super) enum Look {
     First,
     /// It was probed [`LOOK_AGAIN`] ago.
     Again,
+    /// Its tunnel has carried nothing for so many seconds.
+    Stranded(u16),
 }
 
 /// Flows by what they are at.
@@ -120,8 +124,19 @@ pub(super) struct Tracked {
 #[derive(Clone, Debug)]
 struct Permit {
     grant: Grant,
-    /// The ENI's address and the tunnel, once connected.
-    by: Option<(IpAddr, InterfaceName)>,
+    /// Once connected.
+    by: Option<By>,
+}
+
+/// What a flow is connected by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct By {
+    /// The ENI's address.
+    pub(super) address: IpAddr,
+    /// The tunnel.
+    pub(super) interface: InterfaceName,
+    /// The interface's index.
+    pub(super) link: u32,
 }
 
 /// A flow's registration; leaving it behind ends it.
@@ -202,13 +217,22 @@ impl Tracker {
         }
     }
 
+    /// The flows that are connected by what is asked for.
+    pub(super) fn connected_by(&self, wanted: impl Fn(&By) -> bool) -> Vec<Weak<Tracked>> {
+        let is_wanted = |flow: &&Rc<Tracked>| {
+            let permit = flow.permit.borrow();
+            permit.as_ref().and_then(|permit| permit.by.as_ref()).is_some_and(&wanted)
+        };
+        self.flows.borrow().all().filter(is_wanted).map(Rc::downgrade).collect()
+    }
+
     /// Counts how the flows are.
     pub(super) fn count(&self, counted: &mut FlowStates) {
         for flow in self.flows.borrow().all() {
             match flow.permit.borrow().as_deref() {
                 None => counted.hello += 1,
                 Some(Permit { by: None, .. }) => counted.dial += 1,
-                Some(Permit { by: Some((address, _)), grant }) => {
+                Some(Permit { by: Some(By { address, .. }), grant }) => {
                     counted.relay += 1;
                     *counted.by_address.entry((*address, grant.port()).into()).or_default() += 1;
                 }
@@ -292,12 +316,18 @@ impl Registered {
     }
 
     /// Notes where the flow was connected to.
-    pub(super) fn connected(&self, address: IpAddr, interface: &InterfaceName) {
+    pub(super) fn connected(&self, by: By) {
         let mut permit = self.tracked.permit.borrow_mut();
-        let by = Some((address, interface.clone()));
+        let by = Some(by);
         *permit = permit.take().map(|permit| {
             self.tracker.permits.intern(Rc::new(Permit { by, grant: permit.grant.clone() }))
         });
+    }
+
+    /// The index of the tunnel interface that the flow goes by; 0 before it is connected.
+    pub(super) fn link(&self) -> u32 {
+        let permit = self.tracked.permit.borrow();
+        permit.as_ref().and_then(|permit| permit.by.as_ref()).map_or(0, |by| by.link)
     }
 
     /// Whether the flow may live on under these rules.
@@ -351,12 +381,12 @@ impl Drop for Registered {
 }
 
 impl Tracked {
-    fn cut(&self, cut: Cut) {
+    pub(super) fn cut(&self, cut: Cut) {
         self.cut.set(Some(cut));
         self.wake();
     }
 
-    fn look(&self, look: Look) {
+    pub(super) fn look(&self, look: Look) {
         self.look.set(Some(look));
         self.wake();
     }
@@ -415,5 +445,5 @@ fn look_again(flow: &Rc<Tracked>) {
 
 /// Between a probe and the look at what came of it.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// Flows of one device to one name that look after it when it opens another.
-const MOST_LOOKS: usize = 8;
+/// Flows of one device to one name that look after it when it comes back, which is told once a second.
+const MOST_LOOKS: usize = 64;

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::guard::{Endpoints, Offered, Refused, admit};
+use super::guard::{Endpoints, Offered, Refused, admit, check};
 use super::upstream::{Answer, ResolverStatus, Upstream, UpstreamError};
 use crate::config::{Site, Zone};
 use crate::name::ServerName;
@@ -216,6 +216,22 @@ impl Book {
     pub fn doubt_all(&self) {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries.values().for_each(|entry| entry.again.notify_one());
+    }
+
+    /// The addresses of names that the guard lets pass, for what is not a flow: the gate's own look at
+    /// tunnels and endpoints.
+    pub fn guarded<'n>(&self, names: &'n [ExactName]) -> Vec<(&'n ExactName, Ipv4Addr)> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let mut guarded = Vec::new();
+        for exact in names {
+            let Some(entry) = entries.get(&exact.name) else { continue };
+            let known = entry.known.borrow();
+            let Some((answer, _)) = &known.answer else { continue };
+            if check(&answer.addresses, &exact.endpoint.networks, &self.options.vpc).is_ok() {
+                guarded.extend(answer.addresses.iter().map(|address| (exact, *address)));
+            }
+        }
+        guarded
     }
 
     /// The resolvers' state.

@@ -27,8 +27,8 @@ impl TunnelRuntime {
     }
 
     fn way(&self) -> io::Result<Way> {
-        let no_way = || io::Error::new(io::ErrorKind::NetworkDown, "no tunnel interface is up");
-        self.tunnels.up().next().cloned().ok_or_else(no_way)
+        let no_way = || io::Error::new(io::ErrorKind::NetworkDown, "no tunnel is up");
+        self.tunnels.up().first().cloned().ok_or_else(no_way)
     }
 }
 

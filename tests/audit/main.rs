@@ -10,6 +10,7 @@
 
 mod checker;
 mod crash;
+mod dns;
 mod full;
 mod long;
 mod projection;

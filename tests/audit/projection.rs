@@ -29,7 +29,7 @@ fn every_flow_record_fits_the_closed_schema_of_1_3() {
     audit.close();
     let stored: Vec<Value> = records(directory.path());
     let stored: Vec<&Value> = stored.iter().filter(|r| r["class_uid"] == 4001).collect();
-    let projected = export(directory.path());
+    let projected = export(directory.path(), "flow");
     assert_eq!((stored.len(), projected.len()), (8, 8));
     for (stored, projected) in stored.into_iter().zip(&projected) {
         assert_eq!(problems(projected), Vec::<String>::new(), "{projected}");
@@ -49,9 +49,11 @@ fn every_flow_record_fits_the_closed_schema_of_1_3() {
     assert!(projected.iter().any(|record| record["action_id"] == 99));
 }
 
-fn export(directory: &std::path::Path) -> Vec<Value> {
+pub(crate) fn export(directory: &std::path::Path, kind: &str) -> Vec<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-    command.args(["audit", "export", "--format", "ocsf-1.3", "--dir"]).arg(directory);
+    command
+        .args(["audit", "export", "--format", "ocsf-1.3", "--type", kind, "--dir"])
+        .arg(directory);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();

@@ -9,6 +9,8 @@ use serde_json::Value;
 /// What is wrong with a record, one sentence each; empty when it fits the project's schema.
 pub(crate) fn problems(record: &Value) -> Vec<String> {
     let root = match (record["class_uid"].as_u64(), record["metadata"]["version"].as_str()) {
+        (Some(4003), Some("1.3.0")) => &OF_DNS_1_3,
+        (Some(4003), _) => &OF_DNS,
         (_, Some("1.3.0")) => &OF_1_3,
         (Some(6002), _) => &OF_THE_BOX,
         _ => &OF_FLOWS,
@@ -22,6 +24,10 @@ static OF_FLOWS: LazyLock<Value> =
     LazyLock::new(|| read(include_str!("../schema/network_activity.schema.json")));
 static OF_1_3: LazyLock<Value> =
     LazyLock::new(|| read(include_str!("../schema/network_activity_1_3.schema.json")));
+static OF_DNS: LazyLock<Value> =
+    LazyLock::new(|| read(include_str!("../schema/dns_activity.schema.json")));
+static OF_DNS_1_3: LazyLock<Value> =
+    LazyLock::new(|| read(include_str!("../schema/dns_activity_1_3.schema.json")));
 static OF_THE_BOX: LazyLock<Value> =
     LazyLock::new(|| read(include_str!("../schema/application_lifecycle.schema.json")));
 

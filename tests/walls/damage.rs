@@ -57,6 +57,10 @@ fn damaged_rules_and_routes_are_restored() {
             "-6 rule del fwmark 0x51c00001 lookup 5100",
             "route flush table 5100",
             "-6 route flush table 5100",
+            "rule del fwmark 0x51c00002 lookup 5102",
+            "-6 rule del fwmark 0x51c00002 lookup 5102",
+            "route flush table 5102",
+            "-6 route flush table 5102",
             "rule del priority 101",
             "-6 rule del priority 101",
             "route flush table 5101",
@@ -72,6 +76,7 @@ fn damaged_rules_and_routes_are_restored() {
         let rules = ip(&lab, "rule") + &ip(&lab, "-6 rule");
         assert_eq!(rules.matches("lookup 5100").count(), 2, "{rules}");
         assert_eq!(rules.matches("iif lan0 lookup 5101").count(), 2, "{rules}");
+        assert_eq!(rules.matches("lookup 5102").count(), 2, "{rules}");
         assert_log(&lab);
     });
 }

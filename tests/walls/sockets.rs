@@ -14,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::gate::*;
 
+const UNREACHABLE: ErrorKind = ErrorKind::HostUnreachable;
+
 /// Sends one datagram from the box with this mark, by this interface where one is given.
 fn send(
     lab: &Lab,
@@ -76,6 +78,15 @@ fn marked_packets_leave_by_their_own_way_only() {
         let applied = sluicegate(&lab, &["nft", "apply", "--config", &config]);
         assert!(applied.status.success(), "{applied:?}");
         lab.forget_leaks().unwrap();
+        // What is bound to no tunnel finds no route: the wall of rules is not even asked.
+        let stopped = || packets(&lab, "sluicegate", "egress_stopped");
+        let before = stopped();
+        for to in [v4, v6] {
+            assert_eq!(send(&lab, MARK_EGRESS, None, to), Err(UNREACHABLE), "{to}");
+        }
+        assert_eq!(stopped(), before);
+        ip(&lab, "rule del priority 102");
+        ip(&lab, "-6 rule del priority 102");
         for (mark, interface, to) in wrong {
             let counter = if mark == MARK_EGRESS { "egress_stopped" } else { "answer_stopped" };
             let before = packets(&lab, "sluicegate", counter);

@@ -5,6 +5,7 @@
 //! already reported.
 
 mod devices;
+mod dns;
 mod endpoint;
 mod network;
 mod policy;
@@ -14,8 +15,6 @@ use super::Site;
 use super::diagnostics::{Lines, Report};
 use super::reader::Table;
 
-pub(super) use service::ListenWord;
-
 /// Everything that was read, as far as it could be.
 pub(super) struct Draft {
     pub(super) network: network::Draft,
@@ -23,6 +22,7 @@ pub(super) struct Draft {
     pub(super) policy: policy::Draft,
     pub(super) entries: devices::Draft,
     pub(super) service: service::Draft,
+    pub(super) dns: dns::Draft,
 }
 
 impl Draft {
@@ -32,9 +32,11 @@ impl Draft {
         let service = service::Draft::read(&mut root, report);
         let endpoints = endpoint::Draft::read(&mut root, &network, &service, report);
         let policy = policy::Draft::read(&mut root, &endpoints, report);
-        let entries = devices::Draft::read(&mut root, lines, &network, &endpoints, report);
+        let dns = dns::Draft::read(&mut root, &network, report);
+        let mut entries = devices::Draft::read(&mut root, lines, &network, &endpoints, report);
+        entries.check_without_sni(&dns, report);
         root.finish();
-        Self { network, endpoints, policy, entries, service }
+        Self { network, endpoints, policy, entries, service, dns }
     }
 
     /// The site; `None` when something is missing, which then has been reported.
@@ -56,9 +58,10 @@ impl Draft {
             expectations: self.entries.expectations,
             intercept: service.intercept,
             limits: service.limits,
-            dns: service.dns,
+            dns: self.dns.finish(),
             audit: service.audit,
             admin: service.admin,
+            health: service.health,
             hash,
         })
     }

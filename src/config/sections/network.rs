@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::config::diagnostics::{Problem, Report};
 use crate::config::reader::{At, List, Table, Value};
 use crate::config::values;
-use crate::config::{Devices, InterfaceName, Resolver, Tunnel, Vpc, Zone};
+use crate::config::{Devices, InterfaceName, Resolver, Tunnel, TunnelInterface, Vpc, Zone};
 
 /// The five tables.
 pub(in crate::config) struct Draft {
@@ -22,7 +22,8 @@ pub(in crate::config) struct Draft {
     pub(super) device_networks: List<IpNet>,
     tunnel_interfaces: List<InterfaceName>,
     source: Option<At<Ipv4Addr>>,
-    mss: u16,
+    tunnels: Vec<TunnelInterface>,
+    return_after: Duration,
     resolvers: List<SocketAddr>,
     last_good: Duration,
     pub(super) vpc_networks: List<Ipv4Net>,
@@ -58,7 +59,8 @@ impl Draft {
             device_networks: List::missing(),
             tunnel_interfaces: List::missing(),
             source: None,
-            mss: DEFAULT_MSS,
+            tunnels: Vec::new(),
+            return_after: DEFAULT_RETURN,
             resolvers: List::missing(),
             last_good: DEFAULT_LAST_GOOD,
             vpc_networks: List::missing(),
@@ -66,7 +68,7 @@ impl Draft {
         };
         draft.read_site(root);
         draft.read_devices(root);
-        draft.read_tunnel(root);
+        draft.read_tunnel(root, report);
         draft.read_resolver(root);
         draft.read_vpc(root, report);
         draft.check_interfaces(report);
@@ -87,7 +89,8 @@ impl Draft {
             tunnel: Tunnel {
                 interfaces: filled(self.tunnel_interfaces)?,
                 source: self.source.map(|source| source.value),
-                mss: self.mss,
+                each: self.tunnels,
+                return_after: self.return_after,
             },
             resolver: Resolver { inbound: filled(self.resolvers)?, last_good: self.last_good },
             vpc: Vpc { networks: filled(self.vpc_networks)?, zones: self.zones },
@@ -125,7 +128,7 @@ impl Draft {
         table.finish();
     }
 
-    fn read_tunnel(&mut self, root: &mut Table<'_>) {
+    fn read_tunnel(&mut self, root: &mut Table<'_>, report: &Report) {
         let Some(mut table) = root.required_table("tunnel", "the only ways out") else {
             return;
         };
@@ -133,8 +136,22 @@ impl Draft {
             self.tunnel_interfaces = interfaces(&value, "[\"xfrm101\"]");
         }
         self.source = table.optional("source").and_then(|value| value.parse(values::source));
-        let mss = table.optional("mss").and_then(|value| value.integer(LEAST_MSS, MOST_MSS));
-        self.mss = mss.map_or(DEFAULT_MSS, |mss| mss.value);
+        let mss = segment_size(&mut table, report).unwrap_or(DEFAULT_MSS);
+        if let Some(value) = table.optional("return-after") {
+            self.return_after = or_never(&value).unwrap_or(DEFAULT_RETURN);
+        }
+        for name in self.tunnel_interfaces.values() {
+            let own = table.misplaced(name.as_str());
+            let own = own.and_then(|value| value.table(format!("[tunnel.{name}]")));
+            let mut tunnel = TunnelInterface { name, gateway: None, mss };
+            if let Some(mut own) = own {
+                let gateway = own.optional("gateway");
+                tunnel.gateway = gateway.and_then(|v| v.parse(values::gateway)).map(|g| g.value);
+                tunnel.mss = segment_size(&mut own, report).unwrap_or(mss);
+                own.finish();
+            }
+            self.tunnels.push(tunnel);
+        }
         table.finish();
     }
 
@@ -145,9 +162,7 @@ impl Draft {
             self.resolvers = value.filled_list(RESOLVERS, |item| item.parse(values::resolver));
         }
         if let Some(value) = table.optional("last-good") {
-            let never = value.number_text() == Some("0");
-            let parsed = if never { Some(Duration::ZERO) } else { last_good(&value) };
-            self.last_good = parsed.unwrap_or(DEFAULT_LAST_GOOD);
+            self.last_good = or_never(&value).unwrap_or(DEFAULT_LAST_GOOD);
         }
         table.finish();
     }
@@ -280,8 +295,30 @@ fn interfaces(value: &Value<'_>, example: &str) -> List<InterfaceName> {
     value.filled_list(example, |item| item.parse(values::interface))
 }
 
-fn last_good(value: &Value<'_>) -> Option<Duration> {
+/// A duration, or `0`.
+fn or_never(value: &Value<'_>) -> Option<Duration> {
+    if value.number_text() == Some("0") {
+        return Some(Duration::ZERO);
+    }
     value.parse(values::duration).map(|duration| duration.value)
+}
+
+/// `mss`, or `mtu` less the headers.
+fn segment_size(table: &mut Table<'_>, report: &Report) -> Option<u16> {
+    let mss = table.optional("mss");
+    let mtu = table.optional("mtu");
+    if let (Some(mss), Some(mtu)) = (&mss, &mtu) {
+        let what = format!("`mtu` and `mss` are both in {}", table.title);
+        let problem = Problem::at(mtu.key_span.clone(), what)
+            .also(mss.key_span.clone(), "also here")
+            .help("keep one: mss is mtu less 40 bytes of headers");
+        report.error(problem);
+    }
+    let given = mss.and_then(|value| value.integer(LEAST_MSS, MOST_MSS));
+    let of_mtu = mtu.and_then(|value| value.integer(LEAST_MSS + HEADERS, MOST_MSS + HEADERS));
+    given
+        .or(of_mtu.map(|mtu| At { value: mtu.value - HEADERS, span: mtu.span }))
+        .map(|mss| mss.value)
 }
 
 fn overlap4(a: Ipv4Net, b: Ipv4Net) -> bool {
@@ -300,6 +337,10 @@ const DEFAULT_MSS: u16 = 1_360;
 const LEAST_MSS: u16 = 536;
 /// A jumbo frame of 9,000 bytes less 40 of headers.
 const MOST_MSS: u16 = 8_960;
+/// IPv4 and TCP without options.
+const HEADERS: u16 = 40;
+/// Some tunnels come back for a moment again and again.
+const DEFAULT_RETURN: Duration = Duration::from_secs(30);
 const DEFAULT_LAST_GOOD: Duration = Duration::from_secs(24 * 3_600);
 const DEVICE_NETWORKS: &str = "[\"10.10.0.0/16\"]";
 const RESOLVERS: &str = "[\"10.20.0.53\", \"10.20.1.53\"]";

@@ -1,22 +1,13 @@
-//! `[intercept]`, `[limits]`, `[dns]`, `[audit]`, `[admin]`: how the box itself runs.
+//! `[intercept]`, `[limits]`, `[audit]`, `[admin]`, `[health]`: how the box itself runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::diagnostics::{Problem, Report};
-use crate::config::reader::{At, Table};
+use crate::config::reader::Table;
 use crate::config::values;
-use crate::config::{
-    Admin, AuditConfig, Dns, Engine, ForeignDns, Intercept, Limits, OnFull, Retention,
-};
-
-/// `dns.listen`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) enum ListenWord {
-    Lan,
-    Off,
-}
+use crate::config::{Admin, AuditConfig, Engine, Health, Intercept, Limits, OnFull, Retention};
 
 /// The tables, each with its defaults.
 pub(in crate::config) struct Draft {
@@ -24,22 +15,21 @@ pub(in crate::config) struct Draft {
     data_threads: Option<usize>,
     relay: Engine,
     limits: Limits,
-    pub(in crate::config) listen: Option<At<ListenWord>>,
-    foreign: Option<At<ForeignDns>>,
     directory: PathBuf,
     keys: Option<PathBuf>,
     retention: Retention,
     report_every: Duration,
     admin: Admin,
+    health: Health,
 }
 
 /// What [`Draft::finish`] gives.
 pub(super) struct Service {
     pub(super) intercept: Intercept,
     pub(super) limits: Limits,
-    pub(super) dns: Dns,
     pub(super) audit: AuditConfig,
     pub(super) admin: Admin,
+    pub(super) health: Health,
 }
 
 impl Draft {
@@ -49,8 +39,6 @@ impl Draft {
             data_threads: None,
             relay: Engine::default(),
             limits: Limits::default(),
-            listen: None,
-            foreign: None,
             directory: PathBuf::from(DEFAULT_DIRECTORY),
             keys: None,
             retention: Retention::default(),
@@ -59,21 +47,17 @@ impl Draft {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT)),
                 socket: PathBuf::from(DEFAULT_SOCKET),
             },
+            health: Health::default(),
         };
         draft.read_intercept(root);
         draft.read_limits(root);
-        draft.read_dns(root, report);
         draft.read_audit(root);
         draft.read_admin(root, report);
+        draft.read_health(root);
         draft
     }
 
     pub(super) fn finish(self) -> Option<Service> {
-        let foreign = self.foreign.map_or(ForeignDns::Redirect, |foreign| foreign.value);
-        let dns = match self.listen.map_or(ListenWord::Off, |listen| listen.value) {
-            ListenWord::Lan => Dns::Lan { foreign },
-            ListenWord::Off => Dns::Off,
-        };
         let keys = self.keys.unwrap_or_else(|| self.directory.with_file_name(DEFAULT_KEYS));
         Some(Service {
             intercept: Intercept {
@@ -82,7 +66,6 @@ impl Draft {
                 relay: self.relay,
             },
             limits: self.limits,
-            dns,
             audit: AuditConfig {
                 directory: self.directory,
                 keys,
@@ -90,6 +73,7 @@ impl Draft {
                 report_every: self.report_every,
             },
             admin: self.admin,
+            health: self.health,
         })
     }
 
@@ -126,24 +110,6 @@ impl Draft {
         table.finish();
     }
 
-    fn read_dns(&mut self, root: &mut Table<'_>, report: &Report) {
-        let Some(mut table) = root.optional_table("dns") else { return };
-        self.listen = table
-            .required("listen", "\"off\"")
-            .and_then(|value| value.choice(&[("lan", ListenWord::Lan), ("off", ListenWord::Off)]));
-        let foreigns = [("redirect", ForeignDns::Redirect), ("refuse", ForeignDns::Refuse)];
-        self.foreign = table.optional("foreign").and_then(|value| value.choice(&foreigns));
-        table.finish();
-        if let (Some(listen), Some(foreign)) = (&self.listen, &self.foreign)
-            && listen.value == ListenWord::Off
-        {
-            let problem = Problem::at(foreign.span.clone(), "`foreign` has no effect here")
-                .also(listen.span.clone(), "devices' DNS is left alone")
-                .help("remove it");
-            report.warning(problem);
-        }
-    }
-
     fn read_audit(&mut self, root: &mut Table<'_>) {
         let Some(mut table) = root.optional_table("audit") else { return };
         let directory = table.optional("directory").and_then(|value| value.parse(values::path));
@@ -166,6 +132,13 @@ impl Draft {
         if let Some(every) = every.and_then(|value| value.parse(values::report_every)) {
             self.report_every = every.value;
         }
+        table.finish();
+    }
+
+    fn read_health(&mut self, root: &mut Table<'_>) {
+        let Some(mut table) = root.optional_table("health") else { return };
+        let roots = table.optional("roots").and_then(|value| value.parse(values::path));
+        self.health.roots = roots.map(|roots| roots.value);
         table.finish();
     }
 

@@ -241,6 +241,18 @@ impl Session {
         expect_packet(&answer, (0xd0, &[]))
     }
 
+    /// Waits, without a word, for as long as the connection lives; says how it ended.
+    pub async fn until_closed(mut self) -> Failure {
+        let mut byte = [0; 1];
+        loop {
+            match self.stream.read(&mut byte).await {
+                Ok(0) => return Failure::Closed,
+                Ok(_) => {}
+                Err(error) => return Failure::of(&error),
+            }
+        }
+    }
+
     /// Closes the connection in the ordinary way and waits for the other side to do so.
     ///
     /// # Errors

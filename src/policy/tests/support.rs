@@ -26,7 +26,12 @@ pub(super) fn bare() -> Site {
             interfaces: vec![InterfaceName::parse("lan0").expect("an interface name")],
             networks: vec![net("10.10.0.0/16"), net("2001:db8:10::/64")],
         },
-        tunnel: Tunnel { interfaces: Vec::new(), source: None, mss: 1360 },
+        tunnel: Tunnel {
+            interfaces: Vec::new(),
+            source: None,
+            each: Vec::new(),
+            return_after: Duration::ZERO,
+        },
         resolver: Resolver { inbound: Vec::new(), last_good: Duration::from_secs(86_400) },
         vpc: Vpc { networks: vec![net4("10.20.0.0/16")], zones: Vec::new() },
         endpoints: Vec::new(),
@@ -46,6 +51,7 @@ pub(super) fn bare() -> Site {
             listen: (Ipv4Addr::LOCALHOST, 9443).into(),
             socket: "/nowhere/control.sock".into(),
         },
+        health: Health::default(),
         hash: "ab".repeat(32),
     }
 }
@@ -89,6 +95,7 @@ pub(super) fn device(name: &str, mac: &str, address: &str, allow: &[&str]) -> De
         mac: (!mac.is_empty()).then(|| mac.parse().expect("a MAC")),
         address: (!address.is_empty()).then(|| net(address)),
         allow: allow.iter().map(|id| (*id).into()).collect(),
+        without_sni: false,
     }
 }
 

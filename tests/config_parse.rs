@@ -180,6 +180,7 @@ fn dns_for_devices_has_defaults_and_forwards() {
         other_names: OtherNames::Nxdomain,
         queries_per_second: 7,
         forwards: vec![forward],
+        synthetic: None,
     };
     assert_eq!(given, Dns::Lan(expected));
 }

@@ -78,6 +78,9 @@ pub(crate) fn count(plant: &Plant) -> Counted {
             *counted.system.entry(code.to_owned()).or_default() += 1;
             continue;
         }
+        if record["class_uid"] != 4001 {
+            continue;
+        }
         let activity = record["activity_id"].as_u64().unwrap();
         let uid = record["metadata"]["correlation_uid"].as_str();
         let flow = uid.map(|uid| uid.parse::<uuid::Uuid>().unwrap().as_u128());

@@ -121,8 +121,9 @@ impl Plant {
     pub(crate) fn up() -> Self {
         let lab = lab();
         lab.zone().set_private(HISTORIAN, &[ENI]);
-        // Two records of each flow in the kernel's tables would be too many.
-        run(lab.vpc(), "nft", &["flush", "ruleset"]);
+        // The VPC tracks connections to answer by the tunnel they came by; not those that have ended.
+        let forget = "echo 1 > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait";
+        run(lab.vpc(), "sh", &["-c", forget]);
         let words = |text: String| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let add = words(format!("route add local {CROWD} dev lo"));
         run(lab.device(ROUTER), "ip", &add.iter().map(String::as_str).collect::<Vec<_>>());

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::error::LabError;
 use super::services::Seen;
 use super::topology::{
-    ZONES, ZoneSite, configure, tunnel_far_end, tunnel_near_end, tunnel_route, tunnel_wire,
+    ZONES, ZoneSite, configure, ipsec_peer, tunnel_far_end, tunnel_near_end, tunnel_route,
+    tunnel_wire,
 };
 use super::{Lab, external, netns};
 
@@ -88,6 +89,40 @@ impl Lab {
         vpc_set("delete", "silent_tunnels", &format!("\"tun{tunnel}\""))
     }
 
+    /// The far end of IPsec tunnel 1 or 2 falls silent: the public side loses what it sends and what is
+    /// sent to it.
+    ///
+    /// # Errors
+    /// When it is silent already.
+    pub fn peer_down(&self, tunnel: u8) -> Result<(), LabError> {
+        public_set("add", "silent_peers", tunnel)
+    }
+
+    /// Ends [`Lab::peer_down`].
+    ///
+    /// # Errors
+    /// When it is not silent.
+    pub fn peer_up(&self, tunnel: u8) -> Result<(), LabError> {
+        public_set("delete", "silent_peers", tunnel)
+    }
+
+    /// The way to the far end of IPsec tunnel 1 or 2 loses packets of more than 1,364 bytes (1,300
+    /// inside the tunnel) without a word.
+    ///
+    /// # Errors
+    /// When it does so already.
+    pub fn peer_narrow(&self, tunnel: u8) -> Result<(), LabError> {
+        public_set("add", "narrow", tunnel)
+    }
+
+    /// How many packets of IKE and of ESP have come out of the box.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn ipsec_packets(&self) -> Result<(u64, u64), LabError> {
+        Ok((counter("public", "tunnel_ike")?, counter("public", "tunnel_esp")?))
+    }
+
     /// Tunnel 1 or 2 loses its interface, as when somebody deletes it.
     ///
     /// # Errors
@@ -164,6 +199,11 @@ impl Lab {
 fn zone(name: &str) -> Result<&'static ZoneSite, LabError> {
     let missing = || LabError::io(format!("zone {name}"))(std::io::ErrorKind::NotFound.into());
     ZONES.iter().find(|zone| zone.name == name).ok_or_else(missing)
+}
+
+fn public_set(verb: &str, set: &str, tunnel: u8) -> Result<(), LabError> {
+    let rule = format!("{verb} element inet lab {set} {{ {} }}\n", ipsec_peer(tunnel));
+    netns::within("public", || external::feed("nft", &["-f", "-"], &rule)).map(drop)
 }
 
 fn vpc_set(verb: &str, set: &str, elements: &str) -> Result<(), LabError> {

@@ -36,6 +36,7 @@ mod daemon;
 mod error;
 mod external;
 mod faults;
+mod ipsec;
 mod netns;
 mod process;
 
@@ -70,6 +71,9 @@ pub struct Lab {
     edge: Party,
     vpc: Party,
     public: Party,
+    wiring: Wiring,
+    /// The IKE daemons, where the tunnels are theirs.
+    ipsec: Vec<ipsec::Ike>,
 }
 
 impl Lab {
@@ -89,7 +93,7 @@ impl Lab {
         let directory = inside::enter()?;
         topology::build(wiring)?;
         let [first, second, third] = DEVICES.map(|device| Party::enter(device.namespace));
-        let lab = Self {
+        let mut lab = Self {
             pki: Arc::new(Pki::generate(&directory, &services::names())?),
             directory,
             zone: Arc::new(known_names()),
@@ -100,8 +104,13 @@ impl Lab {
             edge: Party::enter("box")?,
             vpc: Party::enter("vpc")?,
             public: Party::enter("public")?,
+            wiring,
+            ipsec: Vec::new(),
         };
         lab.start_servers()?;
+        if wiring.tunnels == topology::Tunnels::Ipsec {
+            lab.ipsec = ipsec::start(&lab)?;
+        }
         Ok(lab)
     }
 
@@ -192,6 +201,11 @@ impl Lab {
         Ok(process)
     }
 
+    /// Kills the box's IKE daemon of tunnel 1 or 2, as a crash would: its interface goes with it.
+    pub fn kill_ike(&self, tunnel: u8) {
+        self.ipsec.iter().filter(|ike| ike.is_of_box(tunnel)).for_each(ipsec::Ike::kill);
+    }
+
     fn start_servers(&self) -> Result<(), LabError> {
         let (pki, zone) = (self.pki(), Arc::clone(&self.zone));
         let ledger = Arc::clone(&self.vpc_ledger);
@@ -221,7 +235,7 @@ impl Drop for Lab {
         for child in self.started().iter() {
             process::end(&mut child.lock().unwrap_or_else(PoisonError::into_inner));
         }
-        if let Err(error) = topology::remove() {
+        if let Err(error) = topology::remove(self.wiring.tunnels) {
             tracing::warn!(%error, "the lab's namespaces keep their names");
         }
     }

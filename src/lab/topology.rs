@@ -97,6 +97,19 @@ pub struct Wiring {
     pub offload: Offload,
     /// How the devices reach the box.
     pub plant: Plant,
+    /// What the tunnels are made of.
+    pub tunnels: Tunnels,
+}
+
+/// What the tunnels are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tunnels {
+    /// Wires, called vpn1 and vpn2.
+    #[default]
+    Wires,
+    /// IKEv2 and ESP by strongSwan, across the public side: TUN interfaces of the IKE daemons, with
+    /// vpn1 and vpn2 as their other names.
+    Ipsec,
 }
 
 /// How the devices reach the box.
@@ -125,13 +138,14 @@ pub enum Offload {
 /// # Errors
 /// The first command that fails, with its words.
 pub(crate) fn build(wiring: Wiring) -> Result<(), LabError> {
+    let names = wiring.tunnels.namespaces();
     let mut namespaces = String::new();
-    for name in NAMESPACES {
+    for name in &names {
         line(&mut namespaces, format_args!("netns add {name}"));
     }
     batch(&namespaces)?;
-    for name in NAMESPACES {
-        netns::within(name, || settings(name))?;
+    for name in &names {
+        netns::within(name, || settings(name, wiring.tunnels))?;
     }
     batch(&wires(wiring))?;
     configure("lan", &lan(wiring.plant))?;
@@ -139,13 +153,21 @@ pub(crate) fn build(wiring: Wiring) -> Result<(), LabError> {
         configure(device.namespace, &plant_device(device))?;
     }
     configure("box", BOX)?;
-    for tunnel in [1, 2] {
-        configure("box", &tunnel_near_end(tunnel))?;
+    if wiring.tunnels == Tunnels::Wires {
+        for tunnel in [1, 2] {
+            configure("box", &tunnel_near_end(tunnel))?;
+        }
     }
     configure("vpc", &vpc())?;
     configure("public", &public_side())?;
     netns::within("vpc", || external::feed("nft", &["-f", "-"], VPC_RULES))?;
     netns::within("public", || external::feed("nft", &["-f", "-"], PUBLIC_RULES))?;
+    if wiring.tunnels == Tunnels::Ipsec {
+        for tunnel in [1, 2] {
+            configure("public", &ipsec_router(tunnel))?;
+            configure(&format!("aws{tunnel}"), &ipsec_endpoint(tunnel))?;
+        }
+    }
     if wiring.offload == Offload::Off {
         let mut ends = vec![("box", "vpn1"), ("box", "vpn2"), ("vpc", "tun1"), ("vpc", "tun2")];
         if let Some(device) = wiring.plant.wired() {
@@ -169,10 +191,19 @@ impl Plant {
     }
 }
 
+impl Tunnels {
+    fn namespaces(self) -> Vec<&'static str> {
+        match self {
+            Self::Wires => NAMESPACES.to_vec(),
+            Self::Ipsec => [&NAMESPACES[..], &IPSEC_NAMESPACES].concat(),
+        }
+    }
+}
+
 /// Removes the namespaces' names; each goes when the last socket in it does.
-pub(crate) fn remove() -> Result<(), LabError> {
+pub(crate) fn remove(tunnels: Tunnels) -> Result<(), LabError> {
     let mut namespaces = String::new();
-    for name in NAMESPACES {
+    for name in tunnels.namespaces() {
         line(&mut namespaces, format_args!("netns delete {name}"));
     }
     batch(&namespaces)
@@ -217,7 +248,31 @@ pub(crate) fn configure(namespace: &str, lines: &str) -> Result<(), LabError> {
     netns::within(namespace, || batch(lines))
 }
 
+/// The outside address of the far end of IPsec tunnel 1 or 2.
+pub const fn ipsec_peer(tunnel: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, 8 * tunnel + 2)
+}
+
+/// The way to the far end of a tunnel: a router of the public side.
+fn ipsec_router(tunnel: u8) -> String {
+    let router = 8 * tunnel + 1;
+    format!("link set aws{tunnel} up\naddr add 192.0.2.{router}/30 dev aws{tunnel}\n")
+}
+
+/// The far end of a tunnel, between the public side and the VPC. Its IKE daemon wants an address of
+/// the VPC's own, and without its daemon nothing for the box leaves it in clear.
+fn ipsec_endpoint(tunnel: u8) -> String {
+    let (net, router, peer) = (9 + tunnel, 8 * tunnel + 1, ipsec_peer(tunnel));
+    format!(
+        "link set lo up\nlink set wan0 up\naddr add {peer}/30 dev wan0\n\
+         route add default via 192.0.2.{router}\nlink set vpc0 up\n\
+         addr add 169.254.{net}.2/30 dev vpc0\naddr add 10.20.255.{tunnel}/32 dev lo\n\
+         route add 10.20.0.0/16 via 169.254.{net}.1\nroute add blackhole 10.99.0.0/24 metric 4000\n"
+    )
+}
+
 const NAMESPACES: [&str; 7] = ["lan", "dev1", "dev2", "dev3", "box", "vpc", "public"];
+const IPSEC_NAMESPACES: [&str; 2] = ["aws1", "aws2"];
 
 const fn device(namespace: &'static str, name: &'static str, octet: u8) -> DeviceSite {
     let address6 = Ipv6Addr::new(0xfd00, 0x10, 0x10, 0, 0, 0, 0, octet as u16);
@@ -241,7 +296,7 @@ fn line(text: &mut String, words: std::fmt::Arguments<'_>) {
 /// Kernel settings of one namespace, of the calling thread's namespace.
 ///
 /// They come before the wires, because an interface takes its own from `default` when it appears.
-fn settings(name: &str) -> Result<(), LabError> {
+fn settings(name: &str, tunnels: Tunnels) -> Result<(), LabError> {
     // Duplicate address detection would keep IPv6 addresses unusable for seconds.
     let mut settings = vec![
         ("ipv6/conf/all/accept_dad", "0"),
@@ -260,6 +315,9 @@ fn settings(name: &str) -> Result<(), LabError> {
             ("ipv4/icmp_ratelimit", "0"),
             ("ipv6/icmp/ratelimit", "0"),
         ]);
+    }
+    if tunnels == Tunnels::Ipsec && ["public", "aws1", "aws2"].contains(&name) {
+        settings.push(("ipv4/ip_forward", "1"));
     }
     for (setting, value) in settings {
         let path = format!("/proc/sys/net/{setting}");
@@ -292,7 +350,16 @@ fn wires(wiring: Wiring) -> String {
     }
     text.push_str("link add wan0 netns box type veth peer name box netns public\n");
     for tunnel in [1, 2] {
-        text.push_str(&tunnel_wire(tunnel, &mtu));
+        match wiring.tunnels {
+            Tunnels::Wires => text.push_str(&tunnel_wire(tunnel, &mtu)),
+            Tunnels::Ipsec => line(
+                &mut text,
+                format_args!(
+                    "link add wan0 netns aws{tunnel} type veth peer name aws{tunnel} netns public\n\
+                     link add vpc0 netns aws{tunnel} type veth peer name tun{tunnel} netns vpc"
+                ),
+            ),
+        }
     }
     text
 }
@@ -398,14 +465,28 @@ const VPC_RULES: &str = "table inet lab {
 }
 ";
 
-/// Every packet that comes out of the box counts, but for what IPv6 needs to have neighbours.
+/// Every packet that comes out of the box counts, but for what IPv6 needs to have neighbours, and the
+/// tunnels' own: UDP between the right ports, with the mark of IKE (RFC 3948 section 2.2) or the
+/// index of a security association in front.
 const PUBLIC_RULES: &str = "table inet lab {
     counter leaked { }
+    counter tunnel_ike { }
+    counter tunnel_esp { }
+    set silent_peers { type ipv4_addr; }
+    set narrow { type ipv4_addr; }
     set leaks4 { type ipv4_addr . ipv4_addr . inet_proto; size 4096; flags dynamic; }
     set leaks6 { type ipv6_addr . ipv6_addr . inet_proto; size 4096; flags dynamic; }
     chain arrive {
         type filter hook prerouting priority raw; policy accept;
         iifname box icmpv6 type { 133-137, 143 } accept
+        ip daddr @silent_peers drop
+        ip saddr @silent_peers drop
+        ip daddr @narrow meta length > 1364 drop
+        ip saddr @narrow meta length > 1364 drop
+        iifname box ip saddr 203.0.113.7 ip daddr { 192.0.2.10, 192.0.2.18 } \
+            udp sport { 4501, 4502 } udp dport 4500 @th,64,32 0 counter name tunnel_ike accept
+        iifname box ip saddr 203.0.113.7 ip daddr { 192.0.2.10, 192.0.2.18 } \
+            udp sport { 4501, 4502 } udp dport 4500 counter name tunnel_esp accept
         iifname box counter name leaked
         iifname box add @leaks4 { ip saddr . ip daddr . meta l4proto }
         iifname box add @leaks6 { ip6 saddr . ip6 daddr . meta l4proto }

@@ -9,6 +9,7 @@ use sluicegate::lab::{Lab, inside};
 use crate::counted::end;
 use crate::crowd::Plant;
 use crate::gate::{audit_directory, sluicegate, stdout};
+use crate::say;
 
 /// Segments of a log with this quota hold 4 MiB.
 const QUOTA: &str = "[audit]\nquota = \"64MiB\"";
@@ -97,7 +98,8 @@ impl Case<'_> {
         let output = sluicegate(self.lab, &[&["audit", "verify"][..], &words].concat());
         let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
         let first = &report["findings"][0]["sentence"];
-        println!("{what}: exit {}, {}, {first}", output.status.code().unwrap(), report["result"]);
+        let code = output.status.code().unwrap();
+        say(&format!("{what}: exit {code}, {}, {first}", report["result"]));
         (output.status.code().unwrap(), report["result"].as_str().unwrap().to_owned())
     }
 }

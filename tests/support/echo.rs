@@ -70,9 +70,11 @@ pub(crate) fn answer(lab: &Lab, pieces: &Arc<Semaphore>) {
 
 async fn serve(mut flow: TcpStream, port: u16, pieces: Arc<Semaphore>) -> std::io::Result<()> {
     flow.read_exact(&mut vec![0; hello().len()]).await?;
-    while port == BULK {
-        pieces.acquire().await.unwrap().forget();
-        flow.write_all(&[7; PIECE]).await?;
+    if port == BULK {
+        loop {
+            pieces.acquire().await.unwrap().forget();
+            flow.write_all(&[7; PIECE]).await?;
+        }
     }
     let mut message = [0; SIZE];
     loop {

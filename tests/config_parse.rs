@@ -169,6 +169,7 @@ fn dns_for_devices_has_defaults_and_forwards() {
     assert_eq!(parse(""), Dns::Lan(LanDns::default()));
     let given = parse(
         "foreign = \"refuse\"\nother-names = \"nxdomain\"\nqueries-per-second = 7\n\
+         synthetic = \"198.18.0.0/16\"\n\
          [[dns.forward]]\nzone = \"Plant.example\"\nservers = [\"10.10.0.53\", \"10.10.1.53:5353\"]\n",
     );
     let forward = DnsForward {
@@ -179,6 +180,7 @@ fn dns_for_devices_has_defaults_and_forwards() {
         foreign: ForeignDns::Refuse,
         other_names: OtherNames::Nxdomain,
         queries_per_second: 7,
+        synthetic: Some("198.18.0.0/16".parse().unwrap()),
         forwards: vec![forward],
         synthetic: None,
     };

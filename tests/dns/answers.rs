@@ -60,8 +60,10 @@ fn what_is_not_an_ipv4_address_is_not_there() {
             assert_ne!(said.status(), Some("NOERROR"), "{words:?}: {}", said.text);
             assert_eq!(said.addresses(), [], "{words:?}");
         }
-        let asked: Vec<_> = lab.zone().questions().into_iter().map(|asked| asked.kind).collect();
-        assert!(asked.iter().all(|kind| kind == "A"), "{asked:?}");
+        // Of the name itself: the tunnels' probes have questions of their own.
+        let asked = lab.zone().questions();
+        let mut asked = asked.iter().filter(|asked| asked.name == IOT_DATA);
+        assert!(asked.all(|asked| asked.kind == "A"));
     });
 }
 

@@ -21,6 +21,14 @@ pub(crate) fn until_state(daemon: &Daemon, interface: &str, state: &str) -> Valu
     })
 }
 
+/// Waits until something has answered through a tunnel.
+pub(crate) fn until_answers(daemon: &Daemon, interface: &str) {
+    until_status(daemon, &format!("an answer through {interface}"), |status| {
+        let tunnel = tunnel(status, interface);
+        tunnel["state"] == "up" && tunnel["latency_ms"].is_number()
+    });
+}
+
 pub(crate) fn until_preferred(daemon: &Daemon, interface: &str) {
     until_status(daemon, &format!("{interface} to be preferred"), |status| {
         tunnel(status, interface)["preferred"] == true

@@ -8,7 +8,8 @@
 //! intercept                hello    policy   resolve     proxy     relay              audit
 //! ```
 //!
-//! Dependencies point one way: `cli -> app -> {dns, proxy, admin, tunnel, intercept} ->
+//! Dependencies point one way:
+//! `cli -> {app, doctor} -> {dns, proxy, admin, tunnel, intercept, health} ->
 //! {relay, resolve, audit, policy, hello, net} -> config -> {name, reason}`.
 
 pub mod admin;
@@ -17,6 +18,8 @@ pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod dns;
+pub mod doctor;
+pub mod health;
 pub mod hello;
 pub mod intercept;
 pub mod intern;

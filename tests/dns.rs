@@ -10,6 +10,8 @@
 mod answers;
 #[path = "dns/ask.rs"]
 mod ask;
+#[path = "dns/faults.rs"]
+mod faults;
 #[path = "dns/forward.rs"]
 mod forward;
 #[path = "support/gate.rs"]
@@ -18,5 +20,7 @@ mod gate;
 mod limits;
 #[path = "dns/records.rs"]
 mod records;
+#[path = "dns/synthetic.rs"]
+mod synthetic;
 #[path = "dns/wire.rs"]
 mod wire;

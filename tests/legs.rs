@@ -46,6 +46,7 @@ fn way() -> Way {
         interface: InterfaceName::parse("lo").unwrap(),
         source: Some(Ipv4Addr::new(127, 0, 0, 9)),
         mss: MSS,
+        index: 1,
     }
 }
 

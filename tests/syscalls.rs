@@ -7,19 +7,22 @@
 
 #[path = "support/client_hello.rs"]
 mod client_hello;
+#[path = "support/echo.rs"]
+mod echo;
 #[path = "support/gate.rs"]
 mod gate;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::Signal;
-use sluicegate::lab::topology::ZONES;
 use sluicegate::lab::{Daemon, Lab, inside};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
-use client_hello::Builder;
+use echo::flows;
 use gate::{lab, start_with, until};
 
 /// System calls by name.
@@ -29,10 +32,8 @@ type Calls = BTreeMap<String, u64>;
 fn a_flow_and_a_message_cost_no_more_system_calls_than_they_did() {
     inside::test("a_flow_and_a_message_cost_no_more_system_calls_than_they_did", || {
         let lab = lab();
-        let config = lab.daemon_config().replace("[443, 8443]", "[443, 8443, 7000]");
-        let config = format!("{config}\n[intercept]\ndata-threads = 1\n");
-        let daemon = start_with(&lab, &config);
-        answer(&lab);
+        let daemon = start_with(&lab, &echo::config(&lab));
+        echo::answer(&lab, &Arc::new(Semaphore::new(0)));
         // The first flows open what is opened once.
         flows(&lab, 4, 1);
         let few = counted(&lab, &daemon, |lab| flows(lab, 4, 1));
@@ -44,50 +45,83 @@ fn a_flow_and_a_message_cost_no_more_system_calls_than_they_did() {
     });
 }
 
-/// Opens so many flows, one after the other, and sends so many messages by each.
-fn flows(lab: &Lab, flows: usize, messages: usize) {
-    lab.device(1).run(async move || {
-        let hello = Builder::tls13("historian.corp.example").bytes();
-        for _ in 0..flows {
-            let mut flow = gate_connect().await;
-            flow.write_all(&hello).await.unwrap();
-            let mut answer = [0; SIZE];
-            for _ in 0..messages {
-                flow.write_all(&[7; SIZE]).await.unwrap();
-                flow.read_exact(&mut answer).await.unwrap();
-            }
-            flow.shutdown().await.unwrap();
-            assert_eq!(flow.read(&mut answer).await.unwrap(), 0);
-        }
+#[test]
+fn a_stream_costs_no_more_system_calls_than_it_did() {
+    inside::test("a_stream_costs_no_more_system_calls_than_it_did", || {
+        let lab = lab();
+        let daemon = start_with(&lab, &echo::config(&lab));
+        let pieces = Arc::new(Semaphore::new(1));
+        echo::answer(&lab, &pieces);
+        let flow = lab.device(1).run(async || {
+            let mut flow = echo::open_to(echo::BULK).await.unwrap();
+            flow.read_exact(&mut [0; echo::PIECE]).await.unwrap();
+            flow
+        });
+        // By then the engine knows that this is a stream.
+        let flow = stream(&lab, &daemon, &pieces, flow, 16);
+        let stream = counted(&lab, &daemon, |lab| {
+            drop(stream(lab, &daemon, &pieces, flow, PIECES));
+        });
+        let none = counted(&lab, &daemon, |_| {});
+        let pieces = u64::try_from(PIECES).unwrap();
+        let stream: BTreeMap<_, _> = per(&stream, &none, pieces);
+        println!("for each piece of a stream: {stream:?}");
+        within("a piece of a stream", &stream, PIECE);
     });
 }
 
-async fn gate_connect() -> TcpStream {
-    #[expect(clippy::disallowed_methods, reason = "inside of the lab")]
-    TcpStream::connect("198.51.100.15:7000").await.unwrap()
-}
-
-/// An endpoint that reads a hello of the same size each time, and then sends every message back.
-fn answer(lab: &Lab) {
-    let hello = Builder::tls13("historian.corp.example").bytes().len();
-    for zone in &ZONES {
-        let here = SocketAddr::from((zone.address(15), 7000));
-        lab.vpc().run(async move || {
-            let listener = TcpListener::bind(here).await.unwrap();
-            tokio::task::spawn_local(async move {
-                while let Ok((mut flow, _)) = listener.accept().await {
-                    tokio::task::spawn_local(async move {
-                        let mut bytes = vec![0; hello];
-                        flow.read_exact(&mut bytes).await.unwrap();
-                        bytes.truncate(SIZE);
-                        while flow.read_exact(&mut bytes).await.is_ok() {
-                            flow.write_all(&bytes).await.unwrap();
-                        }
-                    });
-                }
-            });
+/// Has the endpoint send so many pieces, and reads them. Each is in the gate's socket as a whole before
+/// the gate may touch it: how much one wake-up finds would depend on the machine.
+fn stream(
+    lab: &Lab,
+    daemon: &Daemon,
+    pieces: &Semaphore,
+    mut flow: TcpStream,
+    count: usize,
+) -> TcpStream {
+    for _ in 0..count {
+        until("the gate to rest", || rests(daemon).then_some(()));
+        daemon.signal(Signal::STOP).unwrap();
+        // `t` where strace looks on.
+        until("the gate to stop", || matches!(state(daemon), 'T' | 't').then_some(()));
+        pieces.add_permits(1);
+        until("a piece in the gate's socket", || (waiting(daemon) == echo::PIECE).then_some(()));
+        daemon.signal(Signal::CONT).unwrap();
+        flow = lab.device(1).run(async move || {
+            flow.read_exact(&mut [0; echo::PIECE]).await.unwrap();
+            flow
         });
     }
+    flow
+}
+
+/// Whether the data thread waits, and goes on waiting.
+fn rests(daemon: &Daemon) -> bool {
+    (0..4).all(|_| {
+        std::thread::sleep(Duration::from_millis(2));
+        state(daemon) == 'S'
+    })
+}
+
+/// The data thread's state (proc_pid_stat(5)).
+fn state(daemon: &Daemon) -> char {
+    let stat = format!("/proc/{}/task/{}/stat", daemon.pid(), data_thread(daemon));
+    let stat = std::fs::read_to_string(stat).unwrap();
+    stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+}
+
+/// Bytes that wait in the gate's sockets to the endpoint of streams (proc_net_tcp.rst: the remote
+/// address is the third field, the queues are the fifth).
+fn waiting(daemon: &Daemon) -> usize {
+    let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", daemon.pid())).unwrap();
+    let remote = format!(":{:04X}", echo::BULK);
+    let queued = |line: &str| {
+        let mut fields = line.split_whitespace().skip(2);
+        let is_ours = fields.next()?.ends_with(&remote);
+        let (_, received) = fields.nth(1)?.split_once(':')?;
+        is_ours.then(|| usize::from_str_radix(received, 16).ok())?
+    };
+    table.lines().filter_map(queued).sum()
 }
 
 /// The system calls of the data thread while `work` is done.
@@ -135,8 +169,6 @@ fn within(what: &str, calls: &BTreeMap<String, f64>, most: f64) {
     assert!(sum <= most * TOLERANCE, "{what} takes {sum} system calls, not {most}: {calls:?}");
 }
 
-/// Bytes of a message.
-const SIZE: usize = 64;
 /// What depends on the machine: waiting and waking, and randomness, which a record's number asks for anew
 /// in each millisecond. A debug build checks each descriptor before it closes it (`fcntl`).
 const OTHERWISE: [&str; 6] =
@@ -145,4 +177,7 @@ const OTHERWISE: [&str; 6] =
 const FLOW: f64 = 41.0;
 /// System calls of one message and its answer: a read and a write each way.
 const MESSAGE: f64 = 4.0;
+/// System calls of 48 KiB of a stream, so 64 of a MiB that comes in such pieces.
+const PIECE: f64 = 3.0;
+const PIECES: usize = 100;
 const TOLERANCE: f64 = 1.02;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::subject::{Heard, Named};
 use time::OffsetDateTime;
 
-use crate::config::Site;
+use crate::config::{LanDns, Site};
 use crate::name::{NameError, ServerName};
 use crate::net::neighbour::{Lookup, Neighbours};
 use crate::policy::{Asking, Grant, Policy, Step};
@@ -166,6 +166,9 @@ fn by_policy(
         }
     }
     let grant = explanation.judged(policy, asking, flow);
+    if let (Some(lan), Ok(name)) = (site.dns.lan(), flow.name.parse()) {
+        explanation.step("dns", None, dns_fact(lan, policy, asking, &name));
+    }
     (explanation, grant)
 }
 
@@ -261,6 +264,28 @@ impl Explanation {
     fn step(&mut self, step: &'static str, ok: Option<bool>, fact: String) {
         self.steps.push(Step { step, ok, fact });
     }
+}
+
+/// What the box's DNS does with the name.
+fn dns_fact(lan: &LanDns, policy: &Policy, asking: Asking, name: &ServerName) -> String {
+    let verdict = policy.judge_name(asking, name).outcome;
+    let forward = lan.forwards.iter().find(|forward| forward.holds(name.as_str()));
+    let grant = match (verdict, forward) {
+        (Ok(grant), _) => grant,
+        (Err(_), Some(forward)) if policy.endpoint_of(name).is_err() => {
+            return format!("The box asks the plant's own servers of {} for it.", forward.zone);
+        }
+        (Err(_), _) => return "The box's DNS refuses the name to the device.".to_owned(),
+    };
+    let answered = "The box's DNS answers the device with the endpoint's addresses.";
+    if lan.synthetic.is_none() || !policy.may_omit_sni(asking) {
+        return answered.to_owned();
+    }
+    let stands = "The box's DNS answers the device with an address that stands for the name";
+    if grant.endpoint().requires_server_name() {
+        return format!("{stands}, but AWS IoT requires a server name (SNI) all the same.");
+    }
+    format!("{stands}, so that the device needs to send no server name (SNI).")
 }
 
 /// The answer of the resolvers, and what the guard says to it.

@@ -144,14 +144,14 @@ impl Running {
                     if self.threads.iter().all(DataThread::has_ended) {
                         return Err(StartError::NoThreads);
                     }
+                    if self.dns.as_ref().is_some_and(DnsThread::has_ended) {
+                        return Err(StartError::NoDns);
+                    }
                     if changes.is_none() {
                         changes = listen_anew();
                         self.changed(Change::Missed).await;
                     }
                     watch = watch.or_else(watch_anew);
-                    if self.dns.as_ref().is_some_and(DnsThread::has_ended) {
-                        return Err(StartError::NoDns);
-                    }
                     self.repair().await;
                     self.restore_routing(&self.rules.now()).await;
                     self.lead_out().await;

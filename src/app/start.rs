@@ -18,7 +18,7 @@ use crate::policy::Policy;
 use crate::proxy::{
     DataThread, Dials, Limits, Recognised, Returns, Rules, RulesInForce, ThreadOptions,
 };
-use crate::resolve::{Book, BookOptions, Upstream, UpstreamError};
+use crate::resolve::{Book, BookOptions, Synthetic, Upstream, UpstreamError};
 use crate::tunnel::{Event, Tunnels};
 
 /// Why the gate could not start, or not reload: one sentence with what to do.
@@ -174,7 +174,10 @@ pub(super) fn rules_of(
     };
     let by_mac = site.device_entries.iter().any(|device| device.mac.is_some());
     let recognised = if by_mac { Recognised::ByMac } else { Recognised::ByAddress };
-    Ok(Rules { site, policy, tunnels, book, recognised })
+    let range = site.dns.lan().and_then(|lan| lan.synthetic);
+    let before = old.and_then(|old| old.synthetic.as_ref());
+    let synthetic = range.map(|range| Synthetic::new(range, policy.exact_names(), before));
+    Ok(Rules { site, policy, tunnels, book, recognised, synthetic })
 }
 
 fn start_dns(

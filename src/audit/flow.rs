@@ -24,7 +24,7 @@ use super::record::{self, Record};
 use super::tls::MAX_LIST;
 use super::{
     AuditUnavailable, DeviceFacts, DialFacts, DnsFacts, FlowEnd, Handle, HandshakeFacts,
-    LearntFacts, NoteFacts, RuleFacts, TrafficFacts, clock,
+    LearntFacts, NoteFacts, RuleFacts, TrafficFacts, clock, uid,
 };
 use crate::config::MacAddr;
 use crate::hello::{HelloFacts, Ja4};
@@ -49,7 +49,7 @@ impl Slot {
     pub fn begin(self, device: DeviceFacts, dialled: SocketAddr) -> FlowRecord {
         FlowRecord {
             slot: self,
-            uid: Uuid::now_v7(),
+            uid: uid::fresh(),
             state: State::Fresh,
             started: clock::unix_ms(),
             since: Instant::now(),
@@ -148,6 +148,11 @@ impl FlowRecord {
     /// Adds what the hello said, and its fingerprint.
     pub fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts, ja4: Ja4) {
         self.told().tls.set_hello(name, facts, ja4);
+    }
+
+    /// Adds a hello without a name, and the name for which the dialled address stands.
+    pub fn set_inferred(&mut self, name: &ServerName, facts: &HelloFacts, ja4: Ja4) {
+        self.told().tls.set_inferred(name, facts, ja4);
     }
 
     /// Adds what the endpoint will have against the hello.

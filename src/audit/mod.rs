@@ -9,6 +9,7 @@
 //! left is put in order at the next start (`recover`, `crash`). Another thread lists full segments in
 //! the manifest, compresses them and removes old ones (`keeper`, `seal`, `manifest`).
 
+mod ahead;
 mod batch;
 mod chain;
 mod clock;
@@ -43,6 +44,7 @@ mod system;
 mod tests;
 mod tls;
 mod tuning;
+mod uid;
 pub mod verify;
 pub mod view;
 mod writing;

@@ -130,7 +130,7 @@ impl Lines {
         let limit = behind.map(|behind| behind.first.saturating_sub(segment.first));
         let path = segment.path.clone();
         self.next += 1;
-        let scan = if_there(Scan::open(&path, 0));
+        let scan = if_there(Scan::ahead(&path));
         let scan = scan.map_err(|source| ReadError { path: Some(path.clone()), source })?;
         if let Some(scan) = scan {
             self.torn_bytes = 0;

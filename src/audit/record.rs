@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::chain::{Hex, Link, Prefixed};
 use super::kind::{self, Kind};
 use super::sign::{Context, SigningKey};
+use super::uid;
 use super::{NoteFacts, TrafficFacts};
 use crate::config::MacAddr;
 
@@ -87,7 +88,7 @@ impl<'a> Metadata<'a> {
             profiles,
             log_name: kind::LOG_NAME,
             log_version: kind::LOG_VERSION,
-            uid: Uid(Uuid::now_v7()),
+            uid: Uid(uid::fresh()),
             correlation_uid: flow.map(Uid),
             tenant_uid: site,
         }
@@ -357,6 +358,9 @@ pub(super) struct Egress<'a> {
     pub(super) identity: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) endpoint: Option<&'a str>,
+    /// `address` where the hello has no name, and the dialled address stands for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name_from: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls_version_from: Option<&'static str>,
     /// The alert behind `tls.alert`: whose it is, and its name.

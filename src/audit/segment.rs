@@ -11,6 +11,9 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
+use memchr::memchr;
+
+use super::ahead::Ahead;
 
 /// A segment's place in the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +109,8 @@ pub(super) struct Scan {
 pub(super) enum Source {
     Plain(File),
     Compressed(Box<MultiGzDecoder<BufReader<File>>>),
+    /// Compressed, and decompressed by another thread.
+    Ahead(Ahead),
 }
 
 impl Source {
@@ -132,6 +137,7 @@ impl Read for Source {
         match self {
             Self::Plain(file) => file.read(into),
             Self::Compressed(decoder) => decoder.read(into),
+            Self::Ahead(ahead) => ahead.read(into),
         }
     }
 }
@@ -166,6 +172,15 @@ impl Scan {
         }
     }
 
+    /// Reads a whole segment; one that is compressed is decompressed ahead by another thread.
+    pub(super) fn ahead(path: &Path) -> io::Result<Self> {
+        let source = match Source::open(path)? {
+            Source::Compressed(decoder) => Source::Ahead(Ahead::of(decoder)?),
+            source => source,
+        };
+        Ok(Self::of(source, 0))
+    }
+
     fn of(source: Source, offset: u64) -> Self {
         Self { reader: BufReader::with_capacity(READ_AHEAD, source), offset }
     }
@@ -193,7 +208,7 @@ impl Scan {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             };
-            let newline = available.iter().position(|b| *b == b'\n');
+            let newline = memchr(b'\n', available);
             let text = available.get(..newline.unwrap_or(available.len())).unwrap_or_default();
             fits &= line.len() + text.len() <= MAX_LINE;
             if fits {

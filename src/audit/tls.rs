@@ -20,6 +20,7 @@ pub(super) struct TlsPart {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct HelloPart {
     name: Option<ServerName>,
+    name_from: NameFrom,
     /// The highest version offered.
     version: u16,
     alpn: Vec<String>,
@@ -28,17 +29,40 @@ struct HelloPart {
     notes: Vec<String>,
 }
 
+/// Where a flow's name is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum NameFrom {
+    Hello,
+    Address,
+}
+
+impl HelloPart {
+    fn sni(&self) -> Option<&str> {
+        let name = self.name.as_ref().filter(|_| self.name_from == NameFrom::Hello);
+        name.map(ServerName::as_str)
+    }
+}
+
 impl TlsPart {
     pub(super) fn set_hello(&mut self, name: Option<&ServerName>, facts: &HelloFacts, ja4: Ja4) {
         let alpn = facts.alpn.iter().take(MAX_LIST);
         self.hello = Some(HelloPart {
             name: name.cloned(),
+            name_from: NameFrom::Hello,
             version: facts.highest_version(),
             alpn: alpn.map(|protocol| protocol.escape_ascii().to_string()).collect(),
             ech: facts.ech,
             ja4,
             notes: facts.notes.iter().take(MAX_LIST).cloned().collect(),
         });
+    }
+
+    /// The hello had no name; the address that was dialled stands for this one.
+    pub(super) fn set_inferred(&mut self, name: &ServerName, facts: &HelloFacts, ja4: Ja4) {
+        self.set_hello(Some(name), facts, ja4);
+        if let Some(hello) = &mut self.hello {
+            hello.name_from = NameFrom::Address;
+        }
     }
 
     /// A hello was read.
@@ -74,7 +98,7 @@ impl TlsPart {
         Some(record::Tls {
             version: version_text(handshake.version.unwrap_or(hello.version)),
             cipher: handshake.cipher.map(cipher_name),
-            sni: hello.name.as_ref().map(ServerName::as_str),
+            sni: hello.sni(),
             alert: last_alert(handshake, event).map(|alert| alert.description),
             tls_extension_list: (!hello.alpn.is_empty()).then(|| {
                 [record::TlsExtension {
@@ -117,6 +141,7 @@ impl TlsPart {
             None => "client_hello_offer",
         });
         egress.ech = Some(hello.ech);
+        egress.name_from = (hello.name_from == NameFrom::Address).then_some("address");
         egress.notes = Some(&*hello.notes).filter(|notes| !notes.is_empty());
     }
 }

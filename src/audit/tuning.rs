@@ -33,7 +33,7 @@ impl Default for Tuning {
             retry: Duration::from_secs(1),
             gather: Duration::from_secs(1),
             linger: Duration::from_millis(10),
-            pace: Duration::from_millis(1),
+            pace: Duration::from_millis(2),
             batch_bytes: 4 << 20,
             checkpoint_every: Duration::from_secs(60),
             checkpoint_lines: 1000,

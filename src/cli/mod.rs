@@ -6,6 +6,7 @@
 mod audit;
 mod check;
 mod demo;
+mod doctor;
 mod explain;
 mod filters;
 mod flows;
@@ -49,6 +50,8 @@ enum Command {
     Demo(demo::Options),
     /// Show how the running gate is (exit 0: healthy, 4: something is wrong, 1: cannot tell)
     Status(status::Options),
+    /// Check the whole path with real packets, each fault with its fix (exit 0: healthy, 4: not)
+    Doctor(doctor::Options),
     /// Show what is on record: flows and refusals (exit 0: found, 1: none, 2: usage, or the log cannot
     /// be read)
     Flows(flows::Options),
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Status(options) => status::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Flows(options) => flows::run(&options),
         Command::Audit(options) => audit::run(&options),
         Command::Nft(options) => nft::run(&options),

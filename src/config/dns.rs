@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use ipnet::Ipv4Net;
+
 use crate::name::ServerName;
 
 /// `[dns]`.
@@ -32,6 +34,8 @@ pub struct LanDns {
     pub other_names: OtherNames,
     /// `queries-per-second`: of one device; four seconds' worth may come at once (default 50).
     pub queries_per_second: u32,
+    /// `synthetic`: the addresses that stand for names to devices without SNI.
+    pub synthetic: Option<Ipv4Net>,
     /// `[[dns.forward]]`, in the order of the file.
     pub forwards: Vec<DnsForward>,
 }
@@ -42,6 +46,7 @@ impl Default for LanDns {
             foreign: ForeignDns::Redirect,
             other_names: OtherNames::Refuse,
             queries_per_second: 50,
+            synthetic: None,
             forwards: Vec::new(),
         }
     }
@@ -63,6 +68,14 @@ pub enum OtherNames {
     Refuse,
     /// NXDOMAIN, for devices that ask for ever where they are refused.
     Nxdomain,
+}
+
+impl DnsForward {
+    /// Whether a name, in lower case and without its last dot, is in the zone.
+    pub fn holds(&self, name: &str) -> bool {
+        let rest = name.strip_suffix(self.zone.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
 }
 
 /// One `[[dns.forward]]` entry: a zone of the plant's own.

@@ -47,6 +47,8 @@ pub struct Site {
     pub audit: AuditConfig,
     /// `[admin]`.
     pub admin: Admin,
+    /// `[health]`.
+    pub health: Health,
     /// SHA-256 over the file's bytes, lower-case hex: names this policy in records.
     pub hash: String,
 }
@@ -257,6 +259,8 @@ pub struct DeviceEntry {
     pub address: Option<IpNet>,
     /// Endpoint ids it may use.
     pub allow: Vec<Arc<str>>,
+    /// `without-sni`: its names may be inferred from the addresses that stand for them.
+    pub without_sni: bool,
 }
 
 /// One `[[expect]]` entry: a test of the policy.
@@ -385,6 +389,14 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// `socket`: the control socket (default `/run/sluicegate/control.sock`).
     pub socket: PathBuf,
+}
+
+/// `[health]`.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// `roots`: a PEM file with the roots that endpoints' certificates must lead to; their chains are
+    /// not checked where absent.
+    pub roots: Option<PathBuf>,
 }
 
 /// A network interface's name: 1 to 15 bytes, no `/`, no white space (`dev_valid_name` in Linux).

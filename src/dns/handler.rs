@@ -133,7 +133,7 @@ impl Handler {
         }
         let name = ServerName::parse(text.as_bytes(), Underscore::Refuse).map(|parsed| parsed.name);
         let known = name.as_ref().is_ok_and(|name| rules.policy.endpoint_of(name).is_ok());
-        let forward = lan.forwards.iter().find(|forward| is_below(text, forward.zone.as_str()));
+        let forward = lan.forwards.iter().find(|forward| forward.holds(text));
         if let (false, Some(forward)) = (known, forward) {
             return Decided::relayed(self.forwarder.ask(&question.query, &forward.servers).await);
         }
@@ -151,7 +151,13 @@ impl Handler {
                 let found = rules.book.find(&grant, &rules.site.vpc.zones).await;
                 let turn = self.turn.get();
                 self.turn.set(turn.wrapping_add(1));
-                Decided::resolved(&grant, found, turn)
+                let decided = Decided::resolved(&grant, found, turn);
+                let table = rules.synthetic.as_ref();
+                let table = table.filter(|_| rules.policy.may_omit_sni(asking));
+                match table.and_then(|table| table.address_of(&name)) {
+                    Some(address) => decided.standing_in(address),
+                    None => decided,
+                }
             }
         }
     }
@@ -282,6 +288,15 @@ impl Decided {
         }
     }
 
+    /// Names the address that stands for the name instead of its own, where it has some.
+    fn standing_in(mut self, address: Ipv4Addr) -> Self {
+        if let Content::Addresses(addresses, _) = &mut self.reply.content {
+            *addresses = vec![address];
+            self.told.addresses = vec![address];
+        }
+        self
+    }
+
     fn relayed(relayed: Relayed) -> Self {
         let told = Told { forwarded_to: relayed.server, ..Told::default() };
         let failed = relayed.reply.code == ResponseCode::ServFail && relayed.server.is_none();
@@ -303,10 +318,6 @@ fn shown(question: &Question) -> String {
         }
         _ => question.query.name().to_ascii().to_ascii_lowercase(),
     }
-}
-
-fn is_below(name: &str, zone: &str) -> bool {
-    name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// For how long a device may use an answer.

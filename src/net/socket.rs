@@ -81,6 +81,8 @@ pub fn tunnel_tcp(way: &Way) -> io::Result<tokio::net::TcpSocket> {
     keep_alive(&socket, TUNNEL_IDLE)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_mss(u32::from(way.mss))?;
+    // The last packet of the handshake waits for the hello, which follows at once, and travels with it.
+    socket.set_tcp_quickack(false)?;
     // What is not sent yet should wait in the device's window, not here.
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
     Ok(tokio::net::TcpSocket::from_std_stream(socket.into()))

@@ -49,6 +49,7 @@ pub(super) struct Device {
     pub(super) mac: Option<MacAddr>,
     pub(super) address: Option<IpNet>,
     pub(super) permits: Permits,
+    pub(super) without_sni: bool,
     /// `device NAME`, for records.
     pub(super) rule: Arc<str>,
 }
@@ -60,6 +61,7 @@ impl Device {
             mac: entry.mac,
             address: entry.address.map(|net| net.trunc()),
             permits: Permits::new(tables, &entry.allow),
+            without_sni: entry.without_sni,
             rule: Arc::from(format!("device {}", entry.name)),
         }
     }

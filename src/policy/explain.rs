@@ -15,7 +15,8 @@ use crate::name::ServerName;
 /// One step of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// `device`, `rule`, `name`, `catalogue`, `tls`, `port` or `grant`, in this order.
+    /// `device`, `rule`, `name`, `catalogue`, `tls`, `port` or `grant`, in this order; then what the
+    /// running gate knows.
     pub step: &'static str,
     /// Whether the step let the flow pass; `None` where it decides nothing.
     pub ok: Option<bool>,

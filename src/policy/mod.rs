@@ -52,6 +52,14 @@ pub struct EndpointRule {
     pub networks: Box<[Ipv4Net]>,
 }
 
+impl EndpointRule {
+    /// Whether the endpoint itself needs the server name, so that a flow without it is in vain: AWS IoT
+    /// chooses its certificate by it.
+    pub fn requires_server_name(&self) -> bool {
+        self.service.split('.').any(|part| part == "iot")
+    }
+}
+
 /// A device as the policy knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -180,6 +188,11 @@ impl Policy {
             return first;
         }
         verdicts.find(|verdict| verdict.outcome.is_ok()).unwrap_or(first)
+    }
+
+    /// Whether the names of a device's flows may be inferred from the addresses that it dials.
+    pub fn may_omit_sni(&self, asking: Asking) -> bool {
+        matches!(self.devices.identify(asking), Who::Listed(device, _) if device.without_sni)
     }
 
     /// Who a device is, whatever it wants.

@@ -47,6 +47,7 @@ impl DialMemory {
     fn note(&self, candidate: &Candidate, outcome: Outcome) {
         let mut failed = self.failed.borrow_mut();
         match outcome {
+            Outcome::Connected if failed.is_empty() => {}
             Outcome::Connected => {
                 failed.remove(&candidate.key());
             }
@@ -61,6 +62,10 @@ impl DialMemory {
 
     fn is_doubtful(&self, candidate: &Candidate) -> bool {
         let failed = self.failed.borrow();
+        // Most of the time there is none, and a key is not for nothing.
+        if failed.is_empty() {
+            return false;
+        }
         failed.get(&candidate.key()).is_some_and(|at| at.elapsed() < DOUBTFUL_FOR)
     }
 }

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::SendFlags;
 use time::OffsetDateTime;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -17,6 +18,7 @@ use super::carried::{Carried, Carrying};
 use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
 use super::handshake::{Onlookers, Watched};
+use super::inferred::infer;
 use super::limits::{Admitted, TooMany};
 use super::stats::Counted;
 use super::thread::Shared;
@@ -74,7 +76,7 @@ struct Stop {
 /// What a flow begins with.
 struct Asked<'a> {
     from: IpAddr,
-    port: u16,
+    dialled: SocketAddr,
     share: &'a mut Result<Admitted, TooMany>,
 }
 
@@ -105,7 +107,7 @@ async fn live(
     let Intercepted { stream: device, device: from, dialled } = intercepted;
     let mut record = slot
         .begin(DeviceFacts { address: from.0, mac: None, name: None, identity: "none" }, dialled.0);
-    let asked = Asked { from: from.0.ip(), port: dialled.0.port(), share: &mut share };
+    let asked = Asked { from: from.0.ip(), dialled: dialled.0, share: &mut share };
     match set_up(&shared, &device, asked, &mut record, &registered).await {
         Ok(Ready { endpoint, watched, onlookers }) => {
             record.share(&shared.common);
@@ -128,16 +130,17 @@ async fn set_up(
     record: &mut FlowRecord,
     registered: &Registered,
 ) -> Result<Ready, Stop> {
-    let Asked { from, port, share } = asked;
+    let Asked { from, dialled, share } = asked;
     let share = share.as_mut().map_err(|too_many| Stop::from(too_many.clone()))?;
     record.set_mac(shared.neighbours.heard(from));
-    let heard = until_cut(registered, read_hello(shared, device, record)).await??;
+    let heard =
+        until_cut(registered, read_hello(shared, device, (from, dialled.ip()), record)).await??;
     share.heard();
     let version = Some(heard.hello.facts.legacy_version);
     let deadline = Instant::now() + SET_UP;
     let asking = recognise(shared, from, record).map_err(|stop| stop.with_alert(version))?;
     let rules = shared.rules.now();
-    let grant = judge(shared, &rules, asking, &heard, port, record)
+    let grant = judge(shared, &rules, asking, &heard, dialled.port(), record)
         .map_err(|stop| stop.with_alert(version))?;
     registered.granted(asking, &grant);
     let connecting = connect(shared, &rules, (asking.address, &grant), record, deadline);
@@ -191,6 +194,7 @@ fn recognise(shared: &Shared, from: IpAddr, record: &mut FlowRecord) -> Result<A
 async fn read_hello(
     shared: &Shared,
     device: &TcpStream,
+    (from, dialled): (IpAddr, IpAddr),
     record: &mut FlowRecord,
 ) -> Result<Heard, Stop> {
     let deadline = Instant::now() + HELLO_DEADLINE;
@@ -227,7 +231,17 @@ async fn read_hello(
             }
             Some(Progress::Incomplete) => {}
             Some(Progress::Refused(refusal)) => {
-                return Err(refused_hello(shared, refusal, reader.record_version(), record));
+                match infer(shared, &shared.rules.now(), from, dialled, refusal) {
+                    Ok(hello) => {
+                        let ja4 = shared.ja4.borrow_mut().ja4(&hello.facts.traits);
+                        record.set_inferred(&hello.name, &hello.facts, ja4);
+                        return Ok(Heard { hello, ja4, raw: reader.into_raw() });
+                    }
+                    Err(refusal) => {
+                        let version = reader.record_version();
+                        return Err(refused_hello(shared, refusal, version, record));
+                    }
+                }
             }
             Some(Progress::Hello(hello)) => {
                 let ja4 = shared.ja4.borrow_mut().ja4(&hello.facts.traits);
@@ -385,7 +399,9 @@ async fn refuse(shared: &Shared, device: TcpStream, record: FlowRecord, stop: St
 
 /// Sends the alert and lets the device take it: a reset right behind it could overtake it.
 async fn say_goodbye(device: &TcpStream, alert: &[u8]) {
-    if device.try_write(alert).is_err() {
+    // `MORE`: the alert waits for the FIN, and both go in one packet.
+    let sent = rustix::net::send(device, alert, SendFlags::NOSIGNAL | SendFlags::MORE);
+    if sent.is_err() {
         return;
     }
     if rustix::net::shutdown(device, rustix::net::Shutdown::Write).is_err() {

@@ -11,6 +11,7 @@ mod fingerprints;
 mod flow;
 mod generations;
 mod handshake;
+mod inferred;
 mod ja4_cache;
 mod leaving;
 mod limits;
@@ -38,7 +39,7 @@ use time::OffsetDateTime;
 use crate::config::Site;
 use crate::net::neighbour::{CouldNotAsk, Lookup, Neighbours};
 use crate::policy::{Asking, Grant, Policy};
-use crate::resolve::{self, Book};
+use crate::resolve::{self, Book, Synthetic};
 use crate::tunnel::Tunnels;
 use tracker::By;
 
@@ -56,6 +57,8 @@ pub struct Rules {
     pub book: Arc<Book>,
     /// What devices are recognised by.
     pub recognised: Recognised,
+    /// The addresses that stand for names; `None` where there are none.
+    pub synthetic: Option<Synthetic>,
 }
 
 /// What devices are recognised by.

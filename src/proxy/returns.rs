@@ -7,7 +7,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZero;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -38,13 +39,23 @@ pub(super) enum Earlier {
 pub struct Returns {
     hasher: RandomState,
     flows: Box<[AtomicU8]>,
+    /// Whose return was told last in each place, and when; see [`Returns::is_news`].
+    told: Box<[AtomicU64]>,
+    began: Instant,
     threads: OnceLock<Vec<UnboundedSender<Command>>>,
 }
 
 impl Default for Returns {
     fn default() -> Self {
         let flows = (0..COUNTERS).map(|_| AtomicU8::new(0)).collect();
-        Self { hasher: RandomState::new(), flows, threads: OnceLock::new() }
+        let told = (0..TOLD).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            hasher: RandomState::new(),
+            flows,
+            told,
+            began: Instant::now(),
+            threads: OnceLock::new(),
+        }
     }
 }
 
@@ -81,11 +92,26 @@ impl Returns {
         let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
     }
 
+    /// Has the older flows of an origin look after their device.
     pub(super) fn announce(&self, origin: Origin) {
+        if !self.is_news(origin, self.began.elapsed().as_secs()) {
+            return;
+        }
         for thread in self.threads.get().into_iter().flatten() {
             // A thread that has ended has no flows.
             let _ = thread.send(Command::DeviceReturned(origin));
         }
+    }
+
+    /// Whether nobody was told of this return in this second. No device comes back twice in a second,
+    /// but one that opens flow after flow would have all threads look at its flows for each of them.
+    /// Origins that share a place are told too often, never too rarely.
+    fn is_news(&self, origin: Origin, second: u64) -> bool {
+        let Some(hash) = origin.0.map(NonZero::get) else { return false };
+        let place = usize::try_from(hash % TOLD).ok().and_then(|place| self.told.get(place));
+        // The upper half of the hash, and a second that is never 0.
+        let now = hash >> 32 << 32 | (second + 1) & u64::from(u32::MAX);
+        place.is_none_or(|place| place.swap(now, Ordering::Relaxed) != now)
     }
 
     fn counter(&self, origin: Origin) -> Option<&AtomicU8> {
@@ -96,6 +122,8 @@ impl Returns {
 
 /// One byte each; with 100,000 origins two of three find theirs alone.
 const COUNTERS: u64 = 1 << 18;
+/// Eight bytes each.
+const TOLD: u64 = 1 << 12;
 
 #[cfg(test)]
 mod tests {
@@ -128,5 +156,22 @@ mod tests {
         assert_eq!(returns.enter(origin), Earlier::Perhaps, "too many to be counted");
         returns.leave(Origin::UNKNOWN);
         assert_eq!(returns.enter(Origin::UNKNOWN), Earlier::None);
+    }
+
+    #[test]
+    fn the_return_of_one_device_is_told_once_a_second() {
+        let returns = Returns::default();
+        let name: ServerName = "a.example".parse().expect("a name");
+        let origins = ["10.10.0.1", "10.10.0.2"].map(|from| returns.origin(asking(from), &name));
+        for second in [0, 1, 7] {
+            for origin in origins {
+                assert!(returns.is_news(origin, second), "{second}");
+            }
+            // The two may have the same place, and then both are told again.
+            let [one, _] = origins;
+            returns.is_news(one, second);
+            assert!(!returns.is_news(one, second), "{second}");
+        }
+        assert!(!returns.is_news(Origin::UNKNOWN, 0));
     }
 }

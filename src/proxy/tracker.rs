@@ -445,5 +445,5 @@ fn look_again(flow: &Rc<Tracked>) {
 
 /// Between a probe and the look at what came of it.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// Flows of one device to one name that look after it when it opens another.
-const MOST_LOOKS: usize = 8;
+/// Flows of one device to one name that look after it when it comes back, which is told once a second.
+const MOST_LOOKS: usize = 64;

@@ -8,8 +8,10 @@
 mod book;
 mod guard;
 mod runtime;
+mod synthetic;
 mod upstream;
 
 pub use book::{Book, BookOptions, Explained, LastAnswer, NameStatus};
 pub use guard::{Endpoint, Endpoints, Refused, check};
+pub use synthetic::Synthetic;
 pub use upstream::{ResolverStatus, Upstream, UpstreamError};

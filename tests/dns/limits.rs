@@ -3,10 +3,10 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use sluicegate::lab::device::tcp_connect;
 use sluicegate::lab::inside;
 use sluicegate::lab::services::{FOREIGN, IOT_DATA};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 use crate::ask::{BOX, assert_addresses, dig, start};
 use crate::gate::{IOT, SOON, lab, until_status};
@@ -56,7 +56,7 @@ fn silent_connections_are_bounded_and_end() {
         let held = lab.device(0).run(async move || {
             let mut held = Vec::new();
             for _ in 0..20 {
-                held.push(TcpStream::connect(SocketAddr::new(BOX, 53)).await);
+                held.push(tcp_connect(SocketAddr::new(BOX, 53), SOON).await);
             }
             let mut ended = 0;
             for stream in held {

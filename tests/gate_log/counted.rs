@@ -9,7 +9,7 @@ use sluicegate::lab::{Daemon, inside};
 
 use crate::crowd::{Fate, Plant};
 use crate::gate::{SOON, audit_directory, proof};
-use crate::{number, schema};
+use crate::{number, say, schema};
 
 #[test]
 fn the_log_counts_what_the_devices_did() {
@@ -37,7 +37,7 @@ fn the_log_counts_what_the_devices_did() {
             .map(|((activity, code), n)| ((*activity, code.as_str()), *n))
             .collect();
         assert_eq!(ends, expected);
-        println!("{flows} flows in {took:?}: {} records, {ends:?}", counted.records);
+        say(&format!("{flows} flows in {took:?}: {} records, {ends:?}", counted.records));
     });
 }
 
@@ -122,6 +122,6 @@ pub(crate) fn assert_recorded_first(plant: &Plant, counted: &Counted) {
 
 #[test]
 fn every_fate_is_among_the_first_flows() {
-    let fates: std::collections::HashSet<Fate> = (0..20).map(Fate::of).collect();
+    let fates: std::collections::HashSet<Fate> = (0..crate::crowd::SLOW).map(Fate::of).collect();
     assert_eq!(fates.len(), 10);
 }

@@ -7,7 +7,7 @@ use sluicegate::lab::inside;
 use crate::counted::{assert_recorded_first, count, end};
 use crate::crowd::Plant;
 use crate::gate::until;
-use crate::number;
+use crate::{number, say};
 
 #[test]
 fn what_moved_a_byte_upstream_has_its_open_through_every_kill() {
@@ -31,9 +31,9 @@ fn what_moved_a_byte_upstream_has_its_open_through_every_kill() {
         let crashed =
             counted.ends.get(&(2, "unknown_crash".to_owned())).copied().unwrap_or_default();
         assert!(counted.system["boot"] == kills + 1 && crashed > 0, "{counted:?}");
-        println!(
+        say(&format!(
             "{kills} kills: {} Opens, {crashed} ends found at starts, {:?}",
             counted.opens, counted.system
-        );
+        ));
     });
 }

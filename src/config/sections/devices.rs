@@ -12,7 +12,7 @@ use crate::config::reader::{At, Table};
 use crate::config::values::{self, shown};
 use crate::config::{DeviceEntry, Expectation, ExpectedVerdict, MacAddr, suggest};
 
-use super::{endpoint, network};
+use super::{dns, endpoint, network};
 
 /// Both kinds of entries.
 pub(in crate::config) struct Draft {
@@ -21,6 +21,7 @@ pub(in crate::config) struct Draft {
     names: Seen<String>,
     macs: Seen<MacAddr>,
     addresses: Seen<IpNet>,
+    without_sni: Vec<Span>,
 }
 
 /// What was seen, and where first.
@@ -40,6 +41,7 @@ impl Draft {
             names: HashMap::new(),
             macs: HashMap::new(),
             addresses: HashMap::new(),
+            without_sni: Vec::new(),
         };
         for table in root.tables("device") {
             draft.read_device(table, network, endpoints, report);
@@ -48,6 +50,18 @@ impl Draft {
             draft.read_expectation(table, lines, report);
         }
         draft
+    }
+
+    /// A device without SNI needs addresses that stand for names.
+    pub(super) fn check_without_sni(&mut self, dns: &dns::Draft, report: &Report) {
+        if dns.has_synthetic() {
+            return;
+        }
+        for span in self.without_sni.drain(..) {
+            let what = "`without-sni` needs addresses that stand for names";
+            let help = "add them to [dns], for example: synthetic = \"198.18.0.0/16\"";
+            report.error(Problem::at(span, what).help(help).needs_whole_file());
+        }
     }
 
     fn read_device(
@@ -73,6 +87,10 @@ impl Draft {
         let allow = table
             .required("allow", "[\"iot-data\"]")
             .map(|value| value.list(|item| endpoints.resolve(item, report)));
+        let without_sni = table.optional("without-sni").and_then(|value| value.boolean());
+        if let Some(without_sni) = without_sni.as_ref().filter(|without| without.value) {
+            self.without_sni.push(without_sni.span.clone());
+        }
         table.finish();
         if let Some(name) = &name {
             once(
@@ -96,6 +114,7 @@ impl Draft {
             mac: mac.map(|mac| mac.value),
             address: address.map(|address| address.value),
             allow: allow.into_values(),
+            without_sni: without_sni.is_some_and(|without| without.value),
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::config::diagnostics::{Problem, Report, Span};
 use crate::config::reader::{At, Table};
@@ -23,12 +23,14 @@ enum ListenWord {
 pub(in crate::config) struct Draft {
     listen: Option<At<ListenWord>>,
     lan: LanDns,
+    synthetic: Option<At<Ipv4Net>>,
     zones: Vec<At<ServerName>>,
 }
 
 impl Draft {
     pub(super) fn read(root: &mut Table<'_>, network: &network::Draft, report: &Report) -> Self {
-        let mut draft = Self { listen: None, lan: LanDns::default(), zones: Vec::new() };
+        let mut draft =
+            Self { listen: None, lan: LanDns::default(), synthetic: None, zones: Vec::new() };
         let Some(mut table) = root.optional_table("dns") else { return draft };
         draft.listen = table
             .required("listen", "\"lan\"")
@@ -39,6 +41,7 @@ impl Draft {
         }
         table.finish();
         draft.check_off(&given, report);
+        draft.check_synthetic(network, report);
         draft
     }
 
@@ -72,7 +75,41 @@ impl Draft {
                 self.lan.queries_per_second = queries.value;
             }
         }
+        if let Some(value) = table.optional("synthetic") {
+            given.push(("synthetic", value.key_span.clone()));
+            self.synthetic = value.parse(values::network4);
+            self.lan.synthetic = self.synthetic.as_ref().map(|range| range.value);
+        }
         given
+    }
+
+    /// Whether devices may be told to send names by their addresses.
+    pub(super) fn has_synthetic(&self) -> bool {
+        self.synthetic.is_some()
+    }
+
+    /// An address that stands for a name may stand for nothing else.
+    fn check_synthetic(&self, network: &network::Draft, report: &Report) {
+        let Some(range) = &self.synthetic else { return };
+        if range.value.prefix_len() > LEAST_SYNTHETIC {
+            let what = format!("`{}` has room for too few names", range.value);
+            let help = format!("write a /{LEAST_SYNTHETIC} or larger, for example 198.18.0.0/16");
+            report.error(Problem::at(range.span.clone(), what).help(help));
+        }
+        let overlaps = |other: IpNet| {
+            let range = IpNet::V4(range.value);
+            range.contains(&other) || other.contains(&range)
+        };
+        let device = network.device_networks.items.iter().find(|net| overlaps(net.value));
+        let vpc = network.vpc_networks.items.iter().find(|net| overlaps(IpNet::V4(net.value)));
+        let real = device.map(|net| &net.span).or_else(|| vpc.map(|net| &net.span));
+        if let Some(span) = real {
+            let what = format!("`{}` has real addresses in it", range.value);
+            let problem = Problem::at(range.span.clone(), what)
+                .also(span.clone(), "this network")
+                .help("write a range that no network uses, for example 198.18.0.0/16");
+            report.error(problem);
+        }
     }
 
     fn read_forward(&mut self, mut table: Table<'_>, network: &network::Draft, report: &Report) {
@@ -128,6 +165,8 @@ fn check_server(server: &At<SocketAddr>, networks: &[At<IpNet>], report: &Report
     }
 }
 
+/// The longest prefix of a synthetic range.
+const LEAST_SYNTHETIC: u8 = 22;
 /// Ten times what one core answers; catches a slip of the finger.
 const MOST_QUERIES: u32 = 1_000_000;
 const ZONE: &str = "\"plant.example\"";

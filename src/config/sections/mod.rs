@@ -32,8 +32,9 @@ impl Draft {
         let service = service::Draft::read(&mut root, report);
         let endpoints = endpoint::Draft::read(&mut root, &network, &service, report);
         let policy = policy::Draft::read(&mut root, &endpoints, report);
-        let entries = devices::Draft::read(&mut root, lines, &network, &endpoints, report);
         let dns = dns::Draft::read(&mut root, &network, report);
+        let mut entries = devices::Draft::read(&mut root, lines, &network, &endpoints, report);
+        entries.check_without_sni(&dns, report);
         root.finish();
         Self { network, endpoints, policy, entries, service, dns }
     }
@@ -60,6 +61,7 @@ impl Draft {
             dns: self.dns.finish(),
             audit: service.audit,
             admin: service.admin,
+            health: service.health,
             hash,
         })
     }

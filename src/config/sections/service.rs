@@ -1,4 +1,4 @@
-//! `[intercept]`, `[limits]`, `[audit]`, `[admin]`: how the box itself runs.
+//! `[intercept]`, `[limits]`, `[audit]`, `[admin]`, `[health]`: how the box itself runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::diagnostics::{Problem, Report};
 use crate::config::reader::Table;
 use crate::config::values;
-use crate::config::{Admin, AuditConfig, Engine, Intercept, Limits, OnFull, Retention};
+use crate::config::{Admin, AuditConfig, Engine, Health, Intercept, Limits, OnFull, Retention};
 
 /// The tables, each with its defaults.
 pub(in crate::config) struct Draft {
@@ -20,6 +20,7 @@ pub(in crate::config) struct Draft {
     retention: Retention,
     report_every: Duration,
     admin: Admin,
+    health: Health,
 }
 
 /// What [`Draft::finish`] gives.
@@ -28,6 +29,7 @@ pub(super) struct Service {
     pub(super) limits: Limits,
     pub(super) audit: AuditConfig,
     pub(super) admin: Admin,
+    pub(super) health: Health,
 }
 
 impl Draft {
@@ -45,11 +47,13 @@ impl Draft {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT)),
                 socket: PathBuf::from(DEFAULT_SOCKET),
             },
+            health: Health::default(),
         };
         draft.read_intercept(root);
         draft.read_limits(root);
         draft.read_audit(root);
         draft.read_admin(root, report);
+        draft.read_health(root);
         draft
     }
 
@@ -69,6 +73,7 @@ impl Draft {
                 report_every: self.report_every,
             },
             admin: self.admin,
+            health: self.health,
         })
     }
 
@@ -127,6 +132,13 @@ impl Draft {
         if let Some(every) = every.and_then(|value| value.parse(values::report_every)) {
             self.report_every = every.value;
         }
+        table.finish();
+    }
+
+    fn read_health(&mut self, root: &mut Table<'_>) {
+        let Some(mut table) = root.optional_table("health") else { return };
+        let roots = table.optional("roots").and_then(|value| value.parse(values::path));
+        self.health.roots = roots.map(|roots| roots.value);
         table.finish();
     }
 

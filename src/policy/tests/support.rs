@@ -51,6 +51,7 @@ pub(super) fn bare() -> Site {
             listen: (Ipv4Addr::LOCALHOST, 9443).into(),
             socket: "/nowhere/control.sock".into(),
         },
+        health: Health::default(),
         hash: "ab".repeat(32),
     }
 }
@@ -94,6 +95,7 @@ pub(super) fn device(name: &str, mac: &str, address: &str, allow: &[&str]) -> De
         mac: (!mac.is_empty()).then(|| mac.parse().expect("a MAC")),
         address: (!address.is_empty()).then(|| net(address)),
         allow: allow.iter().map(|id| (*id).into()).collect(),
+        without_sni: false,
     }
 }
 

@@ -1,0 +1,6 @@
+//! What stands behind the addresses: each network interface of each endpoint, asked as a device
+//! would ask it.
+
+mod tls;
+
+pub use tls::{Call, Certificate, Examiner, Fault, Offer, RootsError, Shown, Trouble, Until};

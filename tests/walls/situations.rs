@@ -20,7 +20,9 @@ fn nothing_gets_out_whatever_is_done_to_the_gate() {
         assert_nothing_left(&lab, "while the rules were gone");
         holds("rules flushed");
 
-        daemon.reload("[tunnel]\ninterfaces = [\"wan0\"").unwrap();
+        let garbage = config.replace("[\"vpn1\", \"vpn2\"]", "[\"wan0\", 7]");
+        assert_ne!(garbage, config);
+        daemon.reload(&garbage).unwrap();
         until_status(&daemon, "the refusal", |s| s["policy"]["refused_reload"].is_string());
         holds("a reload of garbage");
         daemon.reload(&config).unwrap();

@@ -1,5 +1,7 @@
 //! What the tests of the tunnels share.
 
+#![allow(dead_code, reason = "each test program uses its own part")]
+
 use serde_json::Value;
 use sluicegate::lab::device::{Call, Failure, tls_connect};
 use sluicegate::lab::party::Work;

@@ -179,6 +179,7 @@ fn dns_for_devices_has_defaults_and_forwards() {
         foreign: ForeignDns::Refuse,
         other_names: OtherNames::Nxdomain,
         queries_per_second: 7,
+        synthetic: None,
         forwards: vec![forward],
     };
     assert_eq!(given, Dns::Lan(expected));

@@ -42,7 +42,6 @@ async fn tunnel_leg(endpoint: &TcpListener) -> (tokio::net::TcpStream, TcpStream
 
 fn way() -> Way {
     Way {
-        index: 0,
         interface: InterfaceName::parse("lo").unwrap(),
         source: Some(Ipv4Addr::new(127, 0, 0, 9)),
         mss: MSS,

@@ -206,7 +206,12 @@ impl Variant {
         let plant = Plant::Wired(super::stage::DEVICE);
         match self {
             Self::GsoOn => Wiring { plant, ..Wiring::default() },
-            Self::GsoOff => Wiring { tunnel_mtu: Some(REAL_MTU), offload: Offload::Off, plant, ..Wiring::default() },
+            Self::GsoOff => Wiring {
+                tunnel_mtu: Some(REAL_MTU),
+                offload: Offload::Off,
+                plant,
+                ..Wiring::default()
+            },
         }
     }
 

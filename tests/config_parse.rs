@@ -182,7 +182,6 @@ fn dns_for_devices_has_defaults_and_forwards() {
         queries_per_second: 7,
         synthetic: Some("198.18.0.0/16".parse().unwrap()),
         forwards: vec![forward],
-        synthetic: None,
     };
     assert_eq!(given, Dns::Lan(expected));
 }

@@ -12,5 +12,7 @@ mod fleet;
 mod gate;
 #[path = "tunnels/support.rs"]
 mod support;
+#[path = "ipsec/templates.rs"]
+mod templates;
 #[path = "ipsec/tunnels.rs"]
 mod tunnels;

@@ -16,5 +16,7 @@ mod damage;
 mod gate;
 #[path = "walls/packets.rs"]
 mod packets;
+#[path = "walls/situations.rs"]
+mod situations;
 #[path = "walls/sockets.rs"]
 mod sockets;

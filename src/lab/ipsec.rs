@@ -78,11 +78,14 @@ impl End<'_> {
         let listens = || Ok(self.swanctl(&["--stats"]).ok().map(drop));
         self.until(&process, "its control socket", listens)?;
         if self.side == Side::Box {
-            let (interface, name) = (self.tunnel - 1, self.tunnel);
-            configure(
-                "box",
-                &format!("link property add dev ipsec{interface} altname vpn{name}\n"),
-            )?;
+            let (interface, name, net) = (self.tunnel - 1, self.tunnel, 9 + self.tunnel);
+            // The inside address, as AWS gives one: by an interface without any address the kernel
+            // takes nothing whose way back is another one, also with a loose rp_filter.
+            let words = format!(
+                "link property add dev ipsec{interface} altname vpn{name}\n\
+                 addr add 169.254.{net}.2/30 dev ipsec{interface}\n"
+            );
+            configure("box", &words)?;
         }
         let file = self.file("swanctl").display().to_string();
         self.swanctl(&["--load-all", "--noprompt", "--file", &file])?;

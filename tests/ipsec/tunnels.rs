@@ -31,12 +31,12 @@ fn flows_go_by_esp_and_nothing_else_is_seen_outside() {
         let lab = ipsec_lab();
         let daemon = start(&lab);
         for interface in ["vpn1", "vpn2"] {
-            until_state(&daemon, interface, "up");
+            until_answers(&daemon, interface);
         }
         assert_eq!(way_of_new_flow(&lab), "vpn1");
         download(&lab, 4 << 20);
         let (ike, esp) = lab.ipsec_packets().unwrap();
-        assert!(ike > 0 && esp > 1_000, "{ike} of IKE, {esp} of ESP");
+        assert!(ike > 0 && esp > 100, "{ike} of IKE, {esp} of ESP");
         assert_nothing_left(&lab, "with both tunnels");
 
         // The first far end falls silent: no link goes down.

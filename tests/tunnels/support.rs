@@ -1,5 +1,7 @@
 //! What the tests of the tunnels share.
 
+#![allow(dead_code, reason = "each test program uses its own part")]
+
 use serde_json::Value;
 use sluicegate::lab::device::{Call, Failure, tls_connect};
 use sluicegate::lab::party::Work;
@@ -19,6 +21,14 @@ pub(crate) fn until_state(daemon: &Daemon, interface: &str, state: &str) -> Valu
     until_status(daemon, &format!("{interface} to be {state}"), |status| {
         tunnel(status, interface)["state"] == state
     })
+}
+
+/// Waits until something has answered through a tunnel.
+pub(crate) fn until_answers(daemon: &Daemon, interface: &str) {
+    until_status(daemon, &format!("an answer through {interface}"), |status| {
+        let tunnel = tunnel(status, interface);
+        tunnel["state"] == "up" && tunnel["latency_ms"].is_number()
+    });
 }
 
 pub(crate) fn until_preferred(daemon: &Daemon, interface: &str) {

@@ -1,7 +1,8 @@
 //! The control socket: one question, one answer, one connection.
 //!
 //! A Unix stream socket that only its owner and group may open (mode 0660). A question is one JSON
-//! line, the answer one JSON document; nothing that is asked changes anything.
+//! line, the answer one JSON document. Nothing that is asked changes anything but the leak canary's
+//! result, which only root and the gate's own user may bring.
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -9,13 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::explain::{AskedFlow, Explainer};
 use super::report::Reporter;
+use crate::canary::CanaryResult;
+use crate::intercept::Passage;
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +30,25 @@ pub enum Question {
     Status,
     /// What would happen to a flow.
     Explain(AskedFlow),
+    /// What the leak canary found.
+    Canary(CanaryResult),
+}
+
+/// A result of the leak canary on its way to the control loop.
+#[derive(Debug)]
+pub struct Tidings {
+    /// What it found.
+    pub result: CanaryResult,
+    /// Hears when it is taken in, and whether the gate is open then.
+    pub taken: oneshot::Sender<Passage>,
+}
+
+/// Who answers.
+#[derive(Clone, Debug)]
+struct Desk {
+    reporter: Arc<Reporter>,
+    explainer: Arc<Explainer>,
+    canary: mpsc::Sender<Tidings>,
 }
 
 /// A bound control socket.
@@ -73,7 +97,13 @@ impl Control {
     }
 
     /// Answers from now on, in a task of the calling runtime.
-    pub fn serve(&self, reporter: Arc<Reporter>, explainer: Arc<Explainer>) {
+    pub fn serve(
+        &self,
+        reporter: Arc<Reporter>,
+        explainer: Arc<Explainer>,
+        canary: mpsc::Sender<Tidings>,
+    ) {
+        let desk = Desk { reporter, explainer, canary };
         let (listener, stop) = (Arc::clone(&self.listener), self.stop.clone());
         tokio::spawn(async move {
             loop {
@@ -83,8 +113,7 @@ impl Control {
                 };
                 match accepted {
                     Ok((stream, _)) => {
-                        let (reporter, explainer) = (Arc::clone(&reporter), Arc::clone(&explainer));
-                        let answering = answer(stream, reporter, explainer);
+                        let answering = answer(stream, desk.clone());
                         tokio::spawn(tokio::time::timeout(PATIENCE, answering));
                     }
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -134,28 +163,57 @@ pub async fn ask(path: &Path, question: &Question) -> Result<serde_json::Value, 
     serde_json::from_slice(&answer).map_err(|error| no_answer(&error))
 }
 
-async fn answer(
-    stream: UnixStream,
-    reporter: Arc<Reporter>,
-    explainer: Arc<Explainer>,
-) -> io::Result<()> {
+async fn answer(stream: UnixStream, desk: Desk) -> io::Result<()> {
+    let asker = stream.peer_cred()?.uid();
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     (&mut stream).take(LONGEST_QUESTION).read_line(&mut line).await?;
+    let refusal = |error: String| serde_json::to_vec(&serde_json::json!({ "error": error }));
     let answer = match serde_json::from_str::<Question>(&line) {
-        Ok(Question::Status) => serde_json::to_vec(&reporter.report().await)?,
-        Ok(Question::Explain(flow)) => match explainer.explain(&flow).await {
+        Ok(Question::Status) => serde_json::to_vec(&desk.reporter.report().await)?,
+        Ok(Question::Explain(flow)) => match desk.explainer.explain(&flow).await {
             Ok(explanation) => serde_json::to_vec(&explanation)?,
             Err(error) => serde_json::to_vec(&serde_json::json!({ "error": error }))?,
         },
-        Err(error) => {
-            let error = format!("not a question: {error}");
-            serde_json::to_vec(&serde_json::json!({ "error": error }))?
-        }
+        Ok(Question::Canary(_)) if !may_report(asker, geteuid().as_raw()) => refusal(
+            "only root and the gate's own user may report what the canary found".to_owned(),
+        )?,
+        Ok(Question::Canary(result)) => match desk.report(result).await {
+            Ok(gate) => serde_json::to_vec(&serde_json::json!({ "gate": gate }))?,
+            Err(error) => refusal(format!("not a result of the canary: {error}"))?,
+        },
+        Err(error) => refusal(format!("not a question: {error}"))?,
     };
     stream.write_all(&answer).await?;
     stream.shutdown().await
 }
 
+impl Desk {
+    async fn report(&self, result: CanaryResult) -> Result<Passage, &'static str> {
+        const ENDING: &str = "the gate is ending";
+        result.check()?;
+        let (taken, passage) = oneshot::channel();
+        self.canary.send(Tidings { result, taken }).await.map_err(|_| ENDING)?;
+        passage.await.map_err(|_| ENDING)
+    }
+}
+
+/// A result can close the gate, or end an alarm: whoever may only look at the gate may not bring one.
+fn may_report(asker: u32, own: u32) -> bool {
+    asker == 0 || asker == own
+}
+
 const PATIENCE: Duration = Duration::from_secs(5);
-const LONGEST_QUESTION: u64 = 4_096;
+/// Every leak that there can be is about half of it.
+const LONGEST_QUESTION: u64 = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_only_look_reports_nothing() {
+        assert!(may_report(0, 990) && may_report(990, 990));
+        assert!(!may_report(1000, 990));
+    }
+}

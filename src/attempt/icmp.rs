@@ -7,7 +7,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Failure;
 
-/// Listens for ICMP messages about one destination.
+/// Listens for ICMP messages about one attempt; what others try at the same time to the same
+/// destination is not heard.
 ///
 /// The kernel hands an ICMP message to raw sockets before it tells the socket concerned, so once a
 /// socket has failed the message is here already.
@@ -18,23 +19,32 @@ pub(super) struct Watch {
     // The same socket, past the runtime, which may not know yet that something has come.
     direct: UdpSocket,
     destination: IpAddr,
+    about: About,
+}
+
+/// What the attempt sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    /// TCP to this port.
+    Tcp(u16),
+    /// UDP to this port.
+    Udp(u16),
+    /// Echo requests with this identifier.
+    Echo(u16),
 }
 
 /// A message that the watch was for.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// The destination answered an echo request with this identifier.
-    EchoReply {
-        /// The identifier of the request.
-        identifier: u16,
-    },
+    /// The destination answered the echo request.
+    EchoReply,
     /// A packet to the destination was refused on its way.
     Error(Failure),
 }
 
 impl Watch {
-    /// Opens the watch; needs CAP_NET_RAW, which everybody has in the lab.
-    pub(super) fn open(destination: IpAddr) -> io::Result<Self> {
+    /// Opens the watch; needs CAP_NET_RAW.
+    pub(super) fn open(destination: IpAddr, about: About) -> io::Result<Self> {
         let socket = match destination {
             IpAddr::V4(_) => Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?,
             IpAddr::V6(_) => Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?,
@@ -42,7 +52,7 @@ impl Watch {
         socket.set_nonblocking(true)?;
         let direct = UdpSocket::from(socket);
         let socket = tokio::net::UdpSocket::from_std(direct.try_clone()?)?;
-        Ok(Self { socket, direct, destination })
+        Ok(Self { socket, direct, destination, about })
     }
 
     /// Sends an echo request.
@@ -88,33 +98,67 @@ impl Watch {
     /// What a packet says; `None` when it is about something else.
     fn parse(&self, packet: &[u8], from: IpAddr) -> Option<Message> {
         match self.destination {
-            IpAddr::V4(destination) => parse4(packet, from, destination),
-            IpAddr::V6(destination) => parse6(packet, from, destination),
+            IpAddr::V4(destination) => parse4(packet, from, destination, self.about),
+            IpAddr::V6(destination) => parse6(packet, from, destination, self.about),
+        }
+    }
+}
+
+impl About {
+    /// Whether a packet is the attempt's, by its protocol and the beginning of what it carries.
+    fn is_of(self, protocol: u8, carried: &[u8]) -> bool {
+        let number =
+            |at: usize| carried.get(at..)?.first_chunk::<2>().map(|pair| u16::from_be_bytes(*pair));
+        match self {
+            Self::Tcp(port) => protocol == TCP && number(DESTINATION_PORT) == Some(port),
+            Self::Udp(port) => protocol == UDP && number(DESTINATION_PORT) == Some(port),
+            Self::Echo(identifier) => {
+                matches!(protocol, ICMP | ICMPV6) && number(IDENTIFIER) == Some(identifier)
+            }
         }
     }
 }
 
 /// An ICMP message with its IPv4 header (RFC 792).
-fn parse4(packet: &[u8], from: IpAddr, destination: Ipv4Addr) -> Option<Message> {
-    let header = usize::from(packet.first()? & 0x0f) * 4;
-    let message = packet.get(header..)?;
-    let [kind, code, _, _, high, low] = *message.first_chunk::<6>()?;
+fn parse4(packet: &[u8], from: IpAddr, destination: Ipv4Addr, about: About) -> Option<Message> {
+    let message = packet.get(header4(packet)?..)?;
+    let [kind, code, ..] = *message.first_chunk::<8>()?;
     if kind == 0 && from == destination {
-        return Some(Message::EchoReply { identifier: u16::from_be_bytes([high, low]) });
+        return about.is_of(ICMP, message).then_some(Message::EchoReply);
     }
-    // The refused packet is quoted, and in its header the destination is at 16.
-    let quoted = Ipv4Addr::from(*message.get(8 + 16..)?.first_chunk::<4>()?);
-    let error = matches!(kind, 3 | 11 | 12) && quoted == destination;
+    // The refused packet is quoted: its protocol at 9, its destination at 16.
+    let quoted = message.get(8..)?;
+    let to = Ipv4Addr::from(*quoted.get(16..)?.first_chunk::<4>()?);
+    let ours = about.is_of(*quoted.get(9)?, quoted.get(header4(quoted)?..)?);
+    let error = matches!(kind, 3 | 11 | 12) && to == destination && ours;
     error.then_some(Message::Error(Failure::Icmp { kind, code, from }))
 }
 
+/// The length of an IPv4 header.
+fn header4(packet: &[u8]) -> Option<usize> {
+    Some(usize::from(packet.first()? & 0x0f) * 4)
+}
+
 /// An ICMPv6 message, which comes without its header (RFC 3542 section 3).
-fn parse6(message: &[u8], from: IpAddr, destination: Ipv6Addr) -> Option<Message> {
-    let [kind, code, _, _, high, low] = *message.first_chunk::<6>()?;
+fn parse6(message: &[u8], from: IpAddr, destination: Ipv6Addr, about: About) -> Option<Message> {
+    let [kind, code, ..] = *message.first_chunk::<8>()?;
     if kind == 129 && from == destination {
-        return Some(Message::EchoReply { identifier: u16::from_be_bytes([high, low]) });
+        return about.is_of(ICMPV6, message).then_some(Message::EchoReply);
     }
-    let quoted = Ipv6Addr::from(*message.get(8 + 24..)?.first_chunk::<16>()?);
-    let error = matches!(kind, 1..=4) && quoted == destination;
+    // What an attempt sends has no extension headers.
+    let quoted = message.get(8..)?;
+    let to = Ipv6Addr::from(*quoted.get(24..)?.first_chunk::<16>()?);
+    let ours = about.is_of(*quoted.get(6)?, quoted.get(40..)?);
+    let error = matches!(kind, 1..=4) && to == destination && ours;
     error.then_some(Message::Error(Failure::Icmp { kind, code, from }))
 }
+
+/// IANA protocol numbers.
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+/// In the headers of TCP (RFC 9293) and UDP (RFC 768).
+const DESTINATION_PORT: usize = 2;
+/// In an echo request and its reply (RFC 792, RFC 4443).
+const IDENTIFIER: usize = 4;

@@ -39,8 +39,8 @@ pub enum Question {
 pub struct Tidings {
     /// What it found.
     pub result: CanaryResult,
-    /// Hears when it is taken in, and whether the gate is open then.
-    pub taken: oneshot::Sender<Passage>,
+    /// Hears when it is taken in, and whether the gate is open then; or why it proves nothing.
+    pub taken: oneshot::Sender<Result<Passage, &'static str>>,
 }
 
 /// Who answers.
@@ -48,6 +48,14 @@ pub struct Tidings {
 struct Desk {
     reporter: Arc<Reporter>,
     explainer: Arc<Explainer>,
+    intake: Intake,
+}
+
+/// Who takes the canary's results.
+#[derive(Clone, Debug)]
+struct Intake {
+    /// The user that the gate runs as.
+    own: u32,
     canary: mpsc::Sender<Tidings>,
 }
 
@@ -103,7 +111,8 @@ impl Control {
         explainer: Arc<Explainer>,
         canary: mpsc::Sender<Tidings>,
     ) {
-        let desk = Desk { reporter, explainer, canary };
+        let intake = Intake { own: geteuid().as_raw(), canary };
+        let desk = Desk { reporter, explainer, intake };
         let (listener, stop) = (Arc::clone(&self.listener), self.stop.clone());
         tokio::spawn(async move {
             loop {
@@ -173,14 +182,11 @@ async fn answer(stream: UnixStream, desk: Desk) -> io::Result<()> {
         Ok(Question::Status) => serde_json::to_vec(&desk.reporter.report().await)?,
         Ok(Question::Explain(flow)) => match desk.explainer.explain(&flow).await {
             Ok(explanation) => serde_json::to_vec(&explanation)?,
-            Err(error) => serde_json::to_vec(&serde_json::json!({ "error": error }))?,
+            Err(error) => refusal(error)?,
         },
-        Ok(Question::Canary(_)) if !may_report(asker, geteuid().as_raw()) => refusal(
-            "only root and the gate's own user may report what the canary found".to_owned(),
-        )?,
-        Ok(Question::Canary(result)) => match desk.report(result).await {
+        Ok(Question::Canary(result)) => match desk.intake.take(asker, result).await {
             Ok(gate) => serde_json::to_vec(&serde_json::json!({ "gate": gate }))?,
-            Err(error) => refusal(format!("not a result of the canary: {error}"))?,
+            Err(error) => refusal(error.to_owned())?,
         },
         Err(error) => refusal(format!("not a question: {error}"))?,
     };
@@ -188,19 +194,21 @@ async fn answer(stream: UnixStream, desk: Desk) -> io::Result<()> {
     stream.shutdown().await
 }
 
-impl Desk {
-    async fn report(&self, result: CanaryResult) -> Result<Passage, &'static str> {
+impl Intake {
+    /// Hands a result on to the control loop; the error is for the one who brought it.
+    ///
+    /// A result can close the gate, or end an alarm: whoever may only look at the gate may not bring
+    /// one.
+    async fn take(&self, asker: u32, result: CanaryResult) -> Result<Passage, &'static str> {
         const ENDING: &str = "the gate is ending";
+        if asker != 0 && asker != self.own {
+            return Err("only root and the gate's own user may report what the canary found");
+        }
         result.check()?;
         let (taken, passage) = oneshot::channel();
         self.canary.send(Tidings { result, taken }).await.map_err(|_| ENDING)?;
-        passage.await.map_err(|_| ENDING)
+        passage.await.map_err(|_| ENDING)?
     }
-}
-
-/// A result can close the gate, or end an alarm: whoever may only look at the gate may not bring one.
-fn may_report(asker: u32, own: u32) -> bool {
-    asker == 0 || asker == own
 }
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -211,9 +219,21 @@ const LONGEST_QUESTION: u64 = 16_384;
 mod tests {
     use super::*;
 
-    #[test]
-    fn whoever_may_only_look_reports_nothing() {
-        assert!(may_report(0, 990) && may_report(990, 990));
-        assert!(!may_report(1000, 990));
+    #[tokio::test]
+    async fn whoever_may_only_look_reports_nothing() {
+        let (canary, mut told) = mpsc::channel(1);
+        let intake = Intake { own: 990, canary };
+        let result = CanaryResult { tried: 8, answered: 8, leaks: Vec::new() };
+        let refused = intake.take(1000, result.clone()).await;
+        assert!(refused.is_err_and(|why| why.contains("only root")));
+        assert!(told.try_recv().is_err(), "nobody hears of it");
+        for entitled in [0, 990] {
+            let taking = intake.take(entitled, result.clone());
+            let hearing = async {
+                let tidings: Tidings = told.recv().await.expect("a result");
+                tidings.taken.send(Ok(Passage::Open)).expect("somebody waits");
+            };
+            assert_eq!(tokio::join!(taking, hearing).0, Ok(Passage::Open));
+        }
     }
 }

@@ -17,6 +17,11 @@ impl Running {
     /// Takes what the canary found.
     pub(super) async fn canary_told(&self, tidings: Tidings) {
         let result = tidings.result.sorted();
+        if !proves_something(&result, self.state.passage()) {
+            // Who reported it may not want to know any more.
+            let _ = tidings.taken.send(Err(NOT_BEHIND));
+            return;
+        }
         if !result.leaks.is_empty() {
             let ways = canary::enumerate(&result.leaks);
             tracing::error!(ways, "the leak canary got out past the gate");
@@ -30,8 +35,7 @@ impl Running {
         if self.state.note_canary(result) == News::Different || !facts.leaks.is_empty() {
             self.audit.note_canary(&facts);
         }
-        // Who reported it may not want to know any more.
-        let _ = tidings.taken.send(self.state.passage());
+        let _ = tidings.taken.send(Ok(self.state.passage()));
     }
 
     /// The rules that the kernel should have now.
@@ -42,6 +46,10 @@ impl Running {
     /// Lets nothing pass any more, and ends what is under way.
     async fn close_gate(&self, result: &CanaryResult) {
         self.state.close(&result.leaks);
+        // First, because nothing can keep it up.
+        for thread in &self.threads {
+            thread.tell(Command::Drain(Duration::ZERO));
+        }
         let plan = self.plan(&self.rules.now());
         match intercept::blocking(move || nft::apply(&plan)).await {
             Ok(()) => tracing::error!("the gate is closed until it is restarted"),
@@ -51,10 +59,12 @@ impl Running {
                 tracing::error!(%error, "the gate cannot be closed in the kernel");
             }
         }
-        for thread in &self.threads {
-            thread.tell(Command::Drain(Duration::ZERO));
-        }
     }
+}
+
+/// Whether a result says anything of this gate: one that is open answers, if only with resets.
+fn proves_something(result: &CanaryResult, passage: Passage) -> bool {
+    passage == Passage::Closed || result.answered > 0 || !result.leaks.is_empty()
 }
 
 fn facts(result: &CanaryResult, passage: Passage) -> CanaryFacts {
@@ -71,3 +81,6 @@ fn facts(result: &CanaryResult, passage: Passage) -> CanaryFacts {
         },
     }
 }
+
+const NOT_BEHIND: &str =
+    "nothing was answered, and an open gate answers: the canary's way out is not this gate";

@@ -19,6 +19,8 @@ pub(super) struct Watch {
     // The same socket, past the runtime, which may not know yet that something has come.
     direct: UdpSocket,
     destination: IpAddr,
+    /// From where this host sends there; `None` where it cannot.
+    source: Option<IpAddr>,
     about: About,
 }
 
@@ -52,7 +54,7 @@ impl Watch {
         socket.set_nonblocking(true)?;
         let direct = UdpSocket::from(socket);
         let socket = tokio::net::UdpSocket::from_std(direct.try_clone()?)?;
-        Ok(Self { socket, direct, destination, about })
+        Ok(Self { socket, direct, destination, source: source_to(destination), about })
     }
 
     /// Sends an echo request.
@@ -97,9 +99,16 @@ impl Watch {
 
     /// What a packet says; `None` when it is about something else.
     fn parse(&self, packet: &[u8], from: IpAddr) -> Option<Message> {
-        match self.destination {
+        let message = match self.destination {
             IpAddr::V4(destination) => parse4(packet, from, destination, self.about),
             IpAddr::V6(destination) => parse6(packet, from, destination, self.about),
+        };
+        match message? {
+            // The next hop's hardware address was not to be had, so nothing has left this host.
+            Message::Error(failure) if Some(from) == self.source => {
+                Some(Message::Error(Failure::Unreachable(failure.to_string())))
+            }
+            message => Some(message),
         }
     }
 }
@@ -117,6 +126,19 @@ impl About {
             }
         }
     }
+}
+
+/// The address that this host would send from.
+fn source_to(destination: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if destination.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    // Connecting sends nothing; the port means nothing.
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((destination, 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
 }
 
 /// An ICMP message with its IPv4 header (RFC 792).

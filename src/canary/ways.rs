@@ -7,8 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use hickory_proto::rr::{Name, RecordType};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -64,7 +65,7 @@ impl<'a> Circumstances<'a> {
             }
         };
         let outcome = attempt::within(PATIENCE, trying).await;
-        let (outcome, detail) = judge(outcome);
+        let (outcome, detail) = judge(outcome, target);
         Attempt { way, target, outcome, detail }
     }
 
@@ -106,12 +107,13 @@ impl<'a> Circumstances<'a> {
     }
 }
 
-/// What an attempt proves. Its success is the leak.
-fn judge(outcome: Result<String, Failure>) -> (Outcome, String) {
+/// What an attempt proves. Its success is the leak, and so is the target's own refusal.
+fn judge(outcome: Result<String, Failure>, target: IpAddr) -> (Outcome, String) {
     match outcome {
         Ok(how) => (Outcome::Leaked, how),
         Err(failure) => {
             let outcome = match failure {
+                Failure::Icmp { from, .. } if from == target => Outcome::Leaked,
                 Failure::TimedOut => Outcome::Silent,
                 Failure::Unreachable(_) | Failure::Unexpected(_) => Outcome::Untried,
                 _ => Outcome::Refused,
@@ -122,24 +124,25 @@ fn judge(outcome: Result<String, Failure>) -> (Outcome, String) {
 }
 
 /// What a resolver says of a name that nobody may ask for: the gate refuses it, or denies that there
-/// is one, with an authority that nobody has.
+/// is one, and says why in its own words. Others refuse too, for example what is not their zone.
 fn read(answer: &[u8]) -> Result<String, Failure> {
     let Ok(message) = Message::from_vec(answer) else {
         return Ok("it answers with something else than DNS".to_owned());
     };
     let code = message.metadata.response_code;
     let refused = matches!(code, ResponseCode::Refused | ResponseCode::NXDomain);
-    let own = message.authorities.iter().all(is_authority_of_the_gate);
     match message.answers.len() {
-        0 if refused && own => Err(Failure::Refused),
+        0 if refused && reason_of_the_gate(&message).is_some() => Err(Failure::Refused),
         0 => Ok(format!("it answers the question with {code}")),
         records => Ok(format!("it answers the question with {records} records")),
     }
 }
 
-/// Whether a record is the one behind the gate's own NXDOMAIN.
-fn is_authority_of_the_gate(record: &Record) -> bool {
-    matches!(&record.data, RData::SOA(soa) if soa.mname.to_ascii() == "invalid.")
+/// The reason in an extended error, if it is one of the gate's.
+fn reason_of_the_gate(message: &Message) -> Option<Reason> {
+    let option = message.edns.as_ref()?.option(EdnsCode::from(EXTENDED_ERROR))?;
+    let EdnsOption::Unknown(_, data) = option else { return None };
+    Reason::from_code(std::str::from_utf8(data.get(2..)?).ok()?)
 }
 
 /// Whether an alert is the one that the gate has for a hello that it does not let pass.
@@ -176,6 +179,8 @@ fn question(name: &ServerName) -> Result<Vec<u8>, CanaryError> {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(name, RecordType::A));
+    // Without it nobody says why (RFC 8914 section 3).
+    message.set_edns(Edns::new());
     message.to_vec().map_err(|error| failed(&error))
 }
 
@@ -194,12 +199,15 @@ fn initial() -> Vec<u8> {
 /// How long one attempt may take as a whole.
 pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 const TLS_1_2: u16 = 0x0303;
+/// RFC 8914 section 2.
+const EXTENDED_ERROR: u16 = 15;
 /// RFC 9000 section 14.1.
 const LEAST_INITIAL: usize = 1_200;
 
 #[cfg(test)]
 mod tests {
-    use hickory_proto::rr::rdata::{A, SOA};
+    use hickory_proto::rr::rdata::A;
+    use hickory_proto::rr::{RData, Record};
 
     use super::*;
 
@@ -208,9 +216,13 @@ mod tests {
         parsed.expect("a name").name
     }
 
-    fn answer(code: ResponseCode, records: usize) -> Vec<u8> {
+    fn answer(code: ResponseCode, records: usize, why: &str) -> Vec<u8> {
         let mut message = Message::from_vec(&question(&name()).unwrap()).unwrap();
         message.metadata.response_code = code;
+        let why = [&[0, 18], why.as_bytes()].concat();
+        let mut edns = Edns::new();
+        edns.options_mut().insert(EdnsOption::Unknown(EXTENDED_ERROR, why));
+        message.set_edns(edns);
         let owner = Name::from_ascii("example.com.").unwrap();
         let record = Record::from_rdata(owner, 60, RData::A(A::new(192, 0, 2, 1)));
         message.add_answers(std::iter::repeat_n(record, records));
@@ -219,33 +231,37 @@ mod tests {
 
     #[test]
     fn only_the_gates_own_refusal_is_one() {
+        let own = Reason::NameNotAllowed.code();
         for code in [ResponseCode::Refused, ResponseCode::NXDomain] {
-            assert_eq!(read(&answer(code, 0)), Err(Failure::Refused), "{code}");
-            assert!(read(&answer(code, 1)).is_ok(), "{code} with a record");
+            assert_eq!(read(&answer(code, 0, own)), Err(Failure::Refused), "{code}");
+            assert!(read(&answer(code, 1, own)).is_ok(), "{code} with a record");
+            for others in ["", "not authoritative", "name_not_allowed."] {
+                assert!(read(&answer(code, 0, others)).is_ok(), "{code} by {others}");
+            }
+            let mut silent = Message::from_vec(&answer(code, 0, own)).unwrap();
+            silent.edns = None;
+            assert!(read(&silent.to_vec().unwrap()).is_ok(), "{code} without a reason");
         }
         for code in [ResponseCode::NoError, ResponseCode::ServFail, ResponseCode::NotImp] {
-            assert!(read(&answer(code, 0)).is_ok(), "{code}");
+            assert!(read(&answer(code, 0, own)).is_ok(), "{code}");
         }
         assert!(read(b"hello").is_ok());
-        for (authority, refused) in [("invalid.", true), ("ns.example.com.", false)] {
-            let mut message = Message::from_vec(&answer(ResponseCode::NXDomain, 0)).unwrap();
-            let name = |name| Name::from_ascii(name).unwrap();
-            let soa = SOA::new(name(authority), name("invalid."), 1, 3_600, 600, 86_400, 60);
-            let soa = Record::from_rdata(name("example.com."), 60, RData::SOA(soa));
-            message.add_authority(soa);
-            assert_eq!(read(&message.to_vec().unwrap()).is_err(), refused, "{authority}");
-        }
         assert!(is_of_the_gate(49) && !is_of_the_gate(40) && !is_of_the_gate(112));
     }
 
     #[test]
-    fn what_was_not_sent_proves_nothing() {
+    fn what_was_not_sent_proves_nothing_and_the_targets_word_is_a_leak() {
+        let target = IpAddr::from([192, 0, 2, 1]);
+        let judged = |outcome| judge(outcome, target).0;
         let unreachable = Failure::Unreachable("no route".to_owned());
-        assert_eq!(judge(Err(unreachable)).0, Outcome::Untried);
-        assert_eq!(judge(Err(Failure::TimedOut)).0, Outcome::Silent);
-        assert_eq!(judge(Err(Failure::Reset)).0, Outcome::Refused);
-        assert_eq!(judge(Err(Failure::Closed)).0, Outcome::Refused);
-        assert_eq!(judge(Ok(String::new())).0, Outcome::Leaked);
+        assert_eq!(judged(Err(unreachable)), Outcome::Untried);
+        assert_eq!(judged(Err(Failure::TimedOut)), Outcome::Silent);
+        assert_eq!(judged(Err(Failure::Reset)), Outcome::Refused);
+        assert_eq!(judged(Err(Failure::Closed)), Outcome::Refused);
+        assert_eq!(judged(Ok(String::new())), Outcome::Leaked);
+        let icmp = |from| Failure::Icmp { kind: 3, code: 3, from };
+        assert_eq!(judged(Err(icmp([10, 10, 0, 1].into()))), Outcome::Refused);
+        assert_eq!(judged(Err(icmp(target))), Outcome::Leaked);
     }
 
     #[test]

@@ -66,14 +66,14 @@ impl CanaryStatus {
             add(
                 "gate_closed",
                 format!("The gate is closed: the leak canary got out ({ways}). Nothing passes."),
-                "Find out how it got out, then restart the gate (`systemctl restart sluicegate`).",
+                OPEN_AGAIN,
             );
         }
         if self.silent {
             let minutes = self.age_seconds / 60;
             add(
                 "canary_silent",
-                format!("The leak canary has reported nothing for {minutes} minutes."),
+                format!("The leak canary has proven nothing for {minutes} minutes."),
                 "Look at its unit (`systemctl status sluicegate-canary.timer`, \
                  `journalctl -u sluicegate-canary`), or remove [canary].",
             );
@@ -82,6 +82,9 @@ impl CanaryStatus {
     }
 }
 
+/// What opens a closed gate.
+pub(super) const OPEN_AGAIN: &str =
+    "Find out how it got out, then restart the gate (`systemctl restart sluicegate`).";
 /// It reports every minute.
 const SILENT_AFTER: Duration = Duration::from_mins(3);
 

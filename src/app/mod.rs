@@ -84,7 +84,11 @@ impl Running {
             state: Arc::clone(&self.state),
             pipes: start::PIPES,
         }));
-        let explainer = Explainer::new(self.rules.clone(), Arc::clone(&self.neighbours));
+        let explainer = Explainer::new(
+            self.rules.clone(),
+            Arc::clone(&self.neighbours),
+            Arc::clone(&self.state),
+        );
         let (teller, canary) = mpsc::channel(1);
         self.control.serve(reporter, Arc::new(explainer), teller);
         // The kernel may have changed between the first look and the subscription.
@@ -149,15 +153,7 @@ impl Running {
                     }
                 },
                 _ = rounds.tick() => {
-                    // A closed gate has none, and must not end: whatever starts it again opens it.
-                    if self.state.passage() == Passage::Open
-                        && self.threads.iter().all(DataThread::has_ended)
-                    {
-                        return Err(StartError::NoThreads);
-                    }
-                    if self.dns.as_ref().is_some_and(DnsThread::has_ended) {
-                        return Err(StartError::NoDns);
-                    }
+                    self.check_threads()?;
                     if changes.is_none() {
                         changes = listen_anew();
                         self.changed(Change::Missed).await;
@@ -176,6 +172,21 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// Whether devices can be served at all. A closed gate serves none, and must not end: whatever
+    /// starts it again opens it.
+    fn check_threads(&self) -> Result<(), StartError> {
+        if self.state.passage() == Passage::Closed {
+            return Ok(());
+        }
+        if self.threads.iter().all(DataThread::has_ended) {
+            return Err(StartError::NoThreads);
+        }
+        if self.dns.as_ref().is_some_and(DnsThread::has_ended) {
+            return Err(StartError::NoDns);
+        }
+        Ok(())
     }
 
     /// Records the packets that the rules have refused.

@@ -9,11 +9,15 @@
 
 #[path = "support/gate.rs"]
 mod gate;
+#[path = "canary/leaks.rs"]
+mod leaks;
 #[path = "support/schema.rs"]
 mod schema;
+#[path = "canary/shipped.rs"]
+mod shipped;
 
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Output;
@@ -31,21 +35,28 @@ use sluicegate::lab::{Lab, inside};
 fn canary(lab: &Lab, config: &Path, more: &[&str]) -> (Option<i32>, Value, String) {
     let config = config.to_str().unwrap();
     let words = ["-k", "5", "30", BINARY, "canary", "--json", "--config", config];
-    let output = lab.device(0).command("timeout", &[&words, more].concat()).output().unwrap();
+    said(&lab.device(0).command("timeout", &[&words, more].concat()).output().unwrap())
+}
+
+fn said(output: &Output) -> (Option<i32>, Value, String) {
     let said = serde_json::from_slice(&output.stdout);
     let said = said.unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    (output.status.code(), said, stderr(&output))
+    (output.status.code(), said, stderr(output))
 }
 
 /// The lab's configuration with a canary.
-fn config(lab: &Lab, targets: &[std::net::IpAddr], more: &str) -> String {
-    let targets: Vec<_> = targets.iter().map(|target| format!("\"{target}\"")).collect();
-    let targets = targets.join(", ");
-    let canary = format!("\n[canary]\ntargets = [{targets}]\nname = \"{FOREIGN}\"\n{more}\n");
-    lab.daemon_config() + &canary
+fn config(lab: &Lab, targets: &[IpAddr], more: &str) -> String {
+    configured(&lab.daemon_config(), targets, FOREIGN, more)
 }
 
-fn everywhere() -> Vec<std::net::IpAddr> {
+/// A configuration with a canary added.
+fn configured(text: &str, targets: &[IpAddr], name: &str, more: &str) -> String {
+    let targets: Vec<_> = targets.iter().map(|target| format!("\"{target}\"")).collect();
+    let targets = targets.join(", ");
+    format!("{text}\n[canary]\ntargets = [{targets}]\nname = \"{name}\"\n{more}\n")
+}
+
+fn everywhere() -> Vec<IpAddr> {
     [PUBLIC_OCTET, RESOLVER_OCTET].into_iter().flat_map(public).collect()
 }
 
@@ -84,23 +95,30 @@ fn tell(lab: &Lab, line: &str) -> Value {
     serde_json::from_slice(&answer).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
-/// DNS over TLS and QUIC, which nobody speaks in the lab otherwise.
+/// DNS over TLS and QUIC, which nobody speaks in the lab otherwise. The hosts there refuse as often as
+/// they are asked.
 fn serve_encrypted_dns(lab: &Lab) {
+    let settings = ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"];
+    for setting in settings {
+        run(lab.public(), "sh", &["-c", &format!("echo 0 > /proc/sys/net/{setting}")]);
+    }
     lab.public().run(async || {
-        let at = SocketAddr::new(public4(RESOLVER_OCTET).into(), 853);
-        let tcp = tokio::net::TcpListener::bind(at).await.unwrap();
-        let udp = tokio::net::UdpSocket::bind(at).await.unwrap();
-        tokio::task::spawn_local(async move {
-            while let Ok((stream, _)) = tcp.accept().await {
-                drop(stream);
-            }
-        });
-        tokio::task::spawn_local(async move {
-            let mut buffer = [0; 2048];
-            while let Ok((_, from)) = udp.recv_from(&mut buffer).await {
-                udp.send_to(b"there", from).await.unwrap();
-            }
-        });
+        for address in public(RESOLVER_OCTET) {
+            let at = SocketAddr::new(address, 853);
+            let tcp = tokio::net::TcpListener::bind(at).await.unwrap();
+            let udp = tokio::net::UdpSocket::bind(at).await.unwrap();
+            tokio::task::spawn_local(async move {
+                while let Ok((stream, _)) = tcp.accept().await {
+                    drop(stream);
+                }
+            });
+            tokio::task::spawn_local(async move {
+                let mut buffer = [0; 2048];
+                while let Ok((_, from)) = udp.recv_from(&mut buffer).await {
+                    udp.send_to(b"there", from).await.unwrap();
+                }
+            });
+        }
     });
 }
 
@@ -140,6 +158,9 @@ fn every_way_is_refused_by_the_gate_and_open_without_it() {
         daemon.kill_hard();
         let (code, said, _) = canary(&lab, daemon.config_file(), &[]);
         assert_eq!(code, Some(0), "the rules stay: {said:#}");
+        nft(&lab, "flush ruleset");
+        let (code, said, _) = canary(&lab, daemon.config_file(), &[]);
+        assert_eq!(code, Some(0), "the routing stays: {said:#}");
         let (code, _, notes) = canary(&lab, daemon.config_file(), &["--report"]);
         assert_eq!(code, Some(1), "{notes}");
         assert!(notes.contains("the gate was not told: no gate runs here"), "{notes}");
@@ -148,15 +169,11 @@ fn every_way_is_refused_by_the_gate_and_open_without_it() {
         let (code, said, notes) = canary(&lab, daemon.config_file(), &["--report"]);
         assert_eq!(code, Some(5), "{said:#} {notes}");
         let leaked = outcomes(&said, "leaked");
-        let [there, there6] = public(PUBLIC_OCTET);
-        let [resolver, resolver6] = public(RESOLVER_OCTET);
-        for (target, ways) in [
-            (there, [Way::Https, Way::Http, Way::Quic, Way::Echo]),
-            (there6, [Way::Https, Way::Http, Way::Quic, Way::Echo]),
-            (resolver, [Way::Dns, Way::DnsTcp, Way::DnsTls, Way::DnsQuic]),
-            (resolver6, [Way::Dns, Way::DnsTcp, Way::Echo, Way::Echo]),
+        for (octet, ways) in [
+            (PUBLIC_OCTET, [Way::Https, Way::Http, Way::Quic, Way::Echo]),
+            (RESOLVER_OCTET, [Way::Dns, Way::DnsTcp, Way::DnsTls, Way::DnsQuic]),
         ] {
-            for way in ways {
+            for (target, way) in public(octet).iter().flat_map(|t| ways.map(|way| (t, way))) {
                 let named = format!("{} {target}", way.as_str());
                 assert!(leaked.contains(&named), "{named} of {said:#}");
             }
@@ -198,6 +215,40 @@ fn nothing_is_proven_where_nothing_can_be_sent() {
         assert_eq!(outcomes(&said, "untried").len(), 16, "{said:#}");
         let status = daemon.status_json().unwrap();
         assert_eq!(status["canary"]["last"], Value::Null, "half a result is none: {status}");
+
+        // A wire that ends nowhere: the canary's own kernel says that nobody is there.
+        run(lab.device(0), "ip", &["route", "replace", "default", "via", "10.10.99.99"]);
+        run(lab.device(0), "ip", &["-6", "route", "add", "default", "via", "fd00:10:10::9999"]);
+        let (code, said, notes) = canary(&lab, daemon.config_file(), &["--report"]);
+        assert_eq!(code, Some(1), "{said:#} {notes}");
+        assert_eq!(outcomes(&said, "untried").len(), 32, "{said:#}");
+
+        // A wire into something that swallows everything, but is not the gate.
+        ip(&lab, "link add hole0 type veth peer name hole1 netns dev1");
+        run(lab.device(0), "ip", &["link", "set", "hole1", "up"]);
+        ip(&lab, "link set hole0 up");
+        ip(&lab, "addr add 10.78.0.1/24 dev hole0");
+        ip(&lab, "addr add fd00:78::1/64 dev hole0 nodad");
+        nft(
+            &lab,
+            "table inet hole { chain drops { type filter hook prerouting priority -200; }; }",
+        );
+        nft(&lab, "add rule inet hole drops iifname hole0 icmpv6 type { 135, 136 } accept");
+        nft(&lab, "add rule inet hole drops iifname hole0 drop");
+        for words in [
+            "addr add 10.78.0.7/24 dev hole1",
+            "addr add fd00:78::7/64 dev hole1 nodad",
+            "route replace default via 10.78.0.1",
+            "-6 route replace default via fd00:78::1",
+        ] {
+            run(lab.device(0), "ip", &words.split(' ').collect::<Vec<_>>());
+        }
+        let (code, said, notes) = canary(&lab, daemon.config_file(), &["--report"]);
+        assert_eq!(outcomes(&said, "silent").len(), 32, "{said:#}");
+        assert_eq!(code, Some(1), "{notes}");
+        assert!(notes.contains("the canary's way out is not this gate"), "{notes}");
+        let status = daemon.status_json().unwrap();
+        assert_eq!(status["canary"]["last"], Value::Null, "silence is no result: {status}");
     });
 }
 
@@ -207,17 +258,7 @@ fn a_leak_closes_the_gate_until_it_is_restarted() {
         let lab = lab();
         let text = config(&lab, &[public4(PUBLIC_OCTET).into()], "on-leak = \"close\"");
         let daemon = start_with(&lab, &text);
-        // Somebody gives the plant another wire into the box, which the configuration knows nothing of.
-        ip(&lab, "link add side0 type veth peer name side1 netns dev1");
-        ip(&lab, "addr add 10.77.0.1/24 dev side0");
-        ip(&lab, "link set side0 up");
-        for words in [
-            "addr add 10.77.0.7/24 dev side1",
-            "link set side1 up",
-            "route replace default via 10.77.0.1",
-        ] {
-            run(lab.device(0), "ip", &words.split(' ').collect::<Vec<_>>());
-        }
+        leaks::lay_another_wire(&lab);
         let (pki, call) = (lab.pki(), Call::new(dialled(S3, 443), BUCKET));
         let mut session = lab.device(1).run(async move || tls_connect(&pki, &call).await.unwrap());
 
@@ -227,6 +268,12 @@ fn a_leak_closes_the_gate_until_it_is_restarted() {
         let status = daemon.status_json().unwrap();
         assert_eq!(problem_codes(&status)[..2], ["leak", "gate_closed"], "{status}");
         assert_eq!(status["canary"]["gate"], "closed");
+        let remedy = status["problems"][1]["remedy"].as_str().unwrap();
+        assert!(remedy.contains("systemctl restart sluicegate"), "{remedy}");
+        let asked = ["--device", "gateway-1", "--name", BUCKET];
+        let explained = daemon.subcommand(&[&["explain", "--json"], &asked[..]].concat()).unwrap();
+        let explained: Value = serde_json::from_slice(&explained.stdout).unwrap();
+        assert_eq!((&explained["verdict"], &explained["remedy"]), (&json!("deny"), &json!(remedy)));
         assert!(!problem_codes(&status).contains(&"data_thread_lost"), "{status}");
         let ended = lab.device(1).run(async move || {
             use tokio::io::AsyncReadExt as _;
@@ -293,6 +340,7 @@ fn a_leak_is_an_alarm_and_garbage_is_refused() {
             r#"{"ask":"canary"}"#.to_owned(),
             r#"{"ask":"canary","tried":8,"answered":8,"leaks":[],"gate":"open"}"#.to_owned(),
             said(0, 0, ""),
+            said(8, 0, ""),
             said(8, 9, ""),
             said(8, 8, leak),
             said(8, 0, &format!("{leak},{leak}")),

@@ -59,6 +59,15 @@ struct TunnelEvents {
     told: UnboundedReceiver<Event>,
 }
 
+/// What has ended by itself.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    /// Every data thread.
+    data: bool,
+    /// The DNS thread.
+    dns: bool,
+}
+
 impl Running {
     /// Works until SIGTERM or SIGINT, then drains.
     ///
@@ -153,7 +162,7 @@ impl Running {
                     }
                 },
                 _ = rounds.tick() => {
-                    self.check_threads()?;
+                    self.lost().check(self.state.passage())?;
                     if changes.is_none() {
                         changes = listen_anew();
                         self.changed(Change::Missed).await;
@@ -174,19 +183,11 @@ impl Running {
         }
     }
 
-    /// Whether devices can be served at all. A closed gate serves none, and must not end: whatever
-    /// starts it again opens it.
-    fn check_threads(&self) -> Result<(), StartError> {
-        if self.state.passage() == Passage::Closed {
-            return Ok(());
+    fn lost(&self) -> Lost {
+        Lost {
+            data: self.threads.iter().all(DataThread::has_ended),
+            dns: self.dns.as_ref().is_some_and(DnsThread::has_ended),
         }
-        if self.threads.iter().all(DataThread::has_ended) {
-            return Err(StartError::NoThreads);
-        }
-        if self.dns.as_ref().is_some_and(DnsThread::has_ended) {
-            return Err(StartError::NoDns);
-        }
-        Ok(())
     }
 
     /// Records the packets that the rules have refused.
@@ -381,6 +382,18 @@ async fn tell_manager(states: Vec<NotifyState<'static>>) {
     let _ = tokio::time::timeout(MANAGER_PATIENCE, telling).await;
 }
 
+impl Lost {
+    /// Whether the gate can go on. A closed one serves nobody, and must not end: whatever starts it
+    /// again opens it.
+    fn check(self, passage: Passage) -> Result<(), StartError> {
+        match (passage, self) {
+            (Passage::Open, Self { data: true, .. }) => Err(StartError::NoThreads),
+            (Passage::Open, Self { dns: true, .. }) => Err(StartError::NoDns),
+            _ => Ok(()),
+        }
+    }
+}
+
 fn every(period: Duration) -> tokio::time::Interval {
     let mut interval = tokio::time::interval(period);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -431,3 +444,17 @@ const SETTLED: Duration = Duration::from_millis(20);
 const MANAGER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long flows may go on after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_gate_does_not_end_by_itself() {
+        for (data, dns, ends) in [(false, false, false), (true, false, true), (false, true, true)] {
+            let lost = Lost { data, dns };
+            assert_eq!(lost.check(Passage::Open).is_err(), ends, "{lost:?}");
+            assert!(lost.check(Passage::Closed).is_ok(), "{lost:?}");
+        }
+    }
+}

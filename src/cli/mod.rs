@@ -54,7 +54,7 @@ enum Command {
     /// Check the whole path with real packets, each fault with its fix (exit 0: healthy, 4: not)
     Doctor(doctor::Options),
     /// Try from the devices' side what must never work (exit 0: all refused, 5: something got out, 1:
-    /// could not try)
+    /// nothing is proven, or the gate was not told)
     Canary(canary::Options),
     /// Show what is on record: flows and refusals (exit 0: found, 1: none, 2: usage, or the log cannot
     /// be read)

@@ -9,12 +9,14 @@
 //! ```
 //!
 //! Dependencies point one way:
-//! `cli -> {app, doctor} -> {dns, proxy, admin, tunnel, intercept, health} ->
-//! {relay, resolve, audit, policy, hello, net} -> config -> {name, reason}`.
+//! `cli -> {app, doctor} -> {dns, proxy, admin, tunnel, intercept, health} -> canary ->
+//! {relay, resolve, audit, policy, hello, net, attempt} -> config -> {name, reason}`.
 
 pub mod admin;
 pub mod app;
+pub mod attempt;
 pub mod audit;
+pub mod canary;
 pub mod cli;
 pub mod config;
 pub mod dns;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use sluicegate::config::{
-    self, Dns, DnsForward, ExpectedVerdict, ForeignDns, LanDns, Loaded, OnFull, OtherNames,
+    self, Dns, DnsForward, ExpectedVerdict, ForeignDns, LanDns, Loaded, OnFull, OnLeak, OtherNames,
     PolicyMode, Problems, Retention, Service, Style,
 };
 
@@ -113,6 +113,21 @@ fn an_empty_default_refuses_and_is_not_the_default() {
     let text = format!("{MINIMAL}\n[policy]\ndefault = []\n");
     let site = config::parse(&text, "f").expect("an empty default").site;
     assert!(site.policy.default.is_empty());
+}
+
+#[test]
+fn a_canary_needs_targets_alone() {
+    let canary = |more: &str| {
+        let text =
+            format!("{MINIMAL}\n[canary]\ntargets = [\"192.0.2.1\", \"2001:db8::1\"]\n{more}");
+        config::parse(&text, "f").expect("a canary").site.canary.expect("a canary")
+    };
+    assert_eq!(config::parse(MINIMAL, "f").expect("the minimum").site.canary, None);
+    let least = canary("");
+    assert_eq!(texts(&least.targets), ["192.0.2.1", "2001:db8::1"]);
+    assert_eq!((least.name.as_str(), least.on_leak), ("example.com", OnLeak::Alarm));
+    let full = canary("name = \"www.example.org\"\non-leak = \"close\"");
+    assert_eq!((full.name.as_str(), full.on_leak), ("www.example.org", OnLeak::Close));
 }
 
 #[test]

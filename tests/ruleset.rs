@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 
 use sluicegate::config::{self, ForeignDns, InterfaceName};
 use sluicegate::intercept::nft::{self, Verified};
-use sluicegate::intercept::{self, Plan, render};
+use sluicegate::intercept::{self, Passage, Plan, render};
 use sluicegate::lab::inside;
 use sluicegate::policy::Policy;
 
@@ -38,6 +38,7 @@ pub(crate) fn plan() -> Plan {
         ports: vec![443, 8443, 8883],
         listen_port: 15_443,
         dns: Some(ForeignDns::Redirect),
+        passage: Passage::Open,
     }
 }
 
@@ -65,7 +66,8 @@ fn plans() -> Vec<Plan> {
         dns: None,
         ..v4.clone()
     };
-    vec![plan(), v4, v6, least]
+    let closed = Plan { passage: Passage::Closed, ..plan() };
+    vec![plan(), v4, v6, least, closed]
 }
 
 /// Gives a script to `nft -f -`, in this process's own network namespace.

@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::canary::OPEN_AGAIN;
 use super::subject::{Heard, Named};
 use time::OffsetDateTime;
 
+use crate::app::State;
 use crate::config::{LanDns, Site};
+use crate::intercept::Passage;
 use crate::name::{NameError, ServerName};
 use crate::net::neighbour::{Lookup, Neighbours};
 use crate::policy::{Asking, Grant, Policy, Step};
@@ -37,7 +40,7 @@ pub struct AskedFlow {
 pub struct Explanation {
     /// `allow` or `deny`.
     pub verdict: &'static str,
-    /// Why it is denied.
+    /// Why it is denied; `None` also where the gate is closed for all.
     pub reason: Option<Reason>,
     /// The verdict in one sentence.
     pub sentence: String,
@@ -83,12 +86,13 @@ pub struct Destination {
 pub struct Explainer {
     rules: RulesInForce,
     neighbours: Arc<Neighbours>,
+    state: Arc<State>,
 }
 
 impl Explainer {
     /// An explainer for these rules.
-    pub fn new(rules: RulesInForce, neighbours: Arc<Neighbours>) -> Self {
-        Self { rules, neighbours }
+    pub fn new(rules: RulesInForce, neighbours: Arc<Neighbours>, state: Arc<State>) -> Self {
+        Self { rules, neighbours, state }
     }
 
     /// What would happen to the flow now.
@@ -104,6 +108,9 @@ impl Explainer {
         if let Some(grant) = grant {
             let explained = rules.book.explain(&grant, &rules.site.vpc.zones).await;
             explanation.resolved(&rules, &grant, explained);
+        }
+        if self.state.passage() == Passage::Closed {
+            explanation.closed();
         }
         Ok(explanation)
     }
@@ -252,6 +259,18 @@ impl Explanation {
                 self.addresses = endpoints.list().iter().map(destination).collect();
             }
         }
+    }
+
+    /// Whatever the rules say, nothing passes a closed gate.
+    fn closed(&mut self) {
+        let fact =
+            "The gate is closed, because the leak canary got out. Nothing passes.".to_owned();
+        self.verdict = "deny";
+        self.reason = None;
+        self.addresses = Vec::new();
+        self.sentence.clone_from(&fact);
+        self.remedy = Some(OPEN_AGAIN.to_owned());
+        self.step("gate", Some(false), fact);
     }
 
     fn deny(&mut self, reason: Reason, remedy: Option<String>) {

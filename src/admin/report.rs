@@ -11,13 +11,13 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::canary::CanaryStatus;
 use super::headroom::{self, Headroom, Known};
 use crate::app::State;
 use crate::audit::{Audit, AuditStatus};
 use crate::config::PolicyMode;
 use crate::dns::{DnsStats, DnsStatus};
-use crate::intercept;
-use crate::intercept::nft;
+use crate::intercept::{self, Passage, nft};
 use crate::name::ServerName;
 use crate::policy::{ExactName, Offered};
 use crate::proxy::{
@@ -66,6 +66,9 @@ pub struct Report {
     /// What devices' DNS has done; absent where `dns.listen` is `off`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsStatus>,
+    /// What the leak canary has found; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
     /// Data threads that work.
     pub threads: ThreadsStatus,
     /// The rules in the kernel.
@@ -209,6 +212,7 @@ impl Reporter {
             headroom: headroom::read(Path::new("/"), known),
             listen_overflows: overflows().saturating_sub(self.overflows_before),
             dns: dns.as_ref().map(|stats| stats.status()),
+            canary: CanaryStatus::new(rules.site.canary.as_ref(), state.canary(), Instant::now()),
             threads: ThreadsStatus { all: threads.len(), working },
             rules: RulesStatus {
                 intact: state.is_intact(),
@@ -259,7 +263,7 @@ fn endpoints(rules: &Rules) -> Vec<EndpointStatus> {
 }
 
 fn problems(report: &Report) -> Vec<Problem> {
-    let mut problems = Vec::new();
+    let mut problems = report.canary.iter().flat_map(CanaryStatus::problems).collect::<Vec<_>>();
     let mut add = |code: &str, sentence: String, remedy: &str| {
         problems.push(Problem { code: code.to_owned(), sentence, remedy: remedy.to_owned() });
     };
@@ -333,7 +337,9 @@ fn problems(report: &Report) -> Vec<Problem> {
         add(reason.code(), sentence, reason.remedy());
     }
     let ThreadsStatus { all, working } = report.threads;
-    if working < all {
+    // A closed gate has ended them itself.
+    let closed = report.canary.as_ref().is_some_and(|canary| canary.gate == Passage::Closed);
+    if working < all && !closed {
         let sentence = format!(
             "Only {working} of {all} data threads work; flows of the others have ended or stand still."
         );

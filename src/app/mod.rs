@@ -3,6 +3,7 @@
 //! [`Running`] is the whole gate. Its control loop is the only place that reacts to the kernel's
 //! changes (links, rules, nftables) and to signals.
 
+mod canary;
 mod refused;
 mod reload;
 mod start;
@@ -17,15 +18,15 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
-use crate::admin::{Control, Explainer, Reporter, Sources};
+use crate::admin::{Control, Explainer, Reporter, Sources, Tidings};
 use crate::audit::Audit;
 use crate::dns::DnsThread;
-use crate::intercept;
 use crate::intercept::nft::{self, Verified};
 use crate::intercept::watch::Watch;
+use crate::intercept::{self, Passage};
 use crate::net::neighbour::Neighbours;
 use crate::net::netlink::{self, Change, Found, Netlink, NetlinkError};
 use crate::proxy::{Command, DataThread, Dials, Limits, Rules, RulesInForce};
@@ -33,8 +34,8 @@ use crate::tunnel::{Concerned, Event};
 
 use refused::Refused;
 pub use start::{StartError, build};
-pub use state::State;
-use ways::{Departures, plan_of};
+pub use state::{State, Watched};
+use ways::Departures;
 
 /// A gate that runs.
 pub struct Running {
@@ -56,6 +57,15 @@ pub struct Running {
 struct TunnelEvents {
     teller: UnboundedSender<Event>,
     told: UnboundedReceiver<Event>,
+}
+
+/// What has ended by itself.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    /// Every data thread.
+    data: bool,
+    /// The DNS thread.
+    dns: bool,
 }
 
 impl Running {
@@ -83,8 +93,13 @@ impl Running {
             state: Arc::clone(&self.state),
             pipes: start::PIPES,
         }));
-        let explainer = Explainer::new(self.rules.clone(), Arc::clone(&self.neighbours));
-        self.control.serve(reporter, Arc::new(explainer));
+        let explainer = Explainer::new(
+            self.rules.clone(),
+            Arc::clone(&self.neighbours),
+            Arc::clone(&self.state),
+        );
+        let (teller, canary) = mpsc::channel(1);
+        self.control.serve(reporter, Arc::new(explainer), teller);
         // The kernel may have changed between the first look and the subscription.
         self.take_stock().await;
         self.lead_out().await;
@@ -94,7 +109,8 @@ impl Running {
         self.record_refused(&mut refused).await;
         tracing::info!("the gate is ready");
         tell_manager(vec![NotifyState::Ready]).await;
-        let outcome = self.work(&mut end, &mut hangup, &mut refused, (changes, watch)).await;
+        let told = (changes, watch, canary);
+        let outcome = self.work(&mut end, &mut hangup, &mut refused, told).await;
         self.drain(end, refused).await;
         outcome
     }
@@ -105,7 +121,11 @@ impl Running {
         end: &mut Ending,
         hangup: &mut Signal,
         refused: &mut Refused,
-        (mut changes, mut watch): (Option<BoxStream<'static, Change>>, Option<Watch>),
+        (mut changes, mut watch, mut canary): (
+            Option<BoxStream<'static, Change>>,
+            Option<Watch>,
+            mpsc::Receiver<Tidings>,
+        ),
     ) -> Result<(), StartError> {
         let mut rounds = every(ROUND);
         let mut harvests = every(refused::EVERY);
@@ -121,6 +141,7 @@ impl Running {
                 Some(event) = self.tunnels.told.recv() => {
                     self.tunnel_event(&event, &mut departures);
                 }
+                Some(tidings) = canary.recv() => self.canary_told(tidings).await,
                 _ = looks.tick() => self.evacuate(&mut departures),
                 () = at(routes_changed) => {
                     routes_changed = None;
@@ -141,12 +162,7 @@ impl Running {
                     }
                 },
                 _ = rounds.tick() => {
-                    if self.threads.iter().all(DataThread::has_ended) {
-                        return Err(StartError::NoThreads);
-                    }
-                    if self.dns.as_ref().is_some_and(DnsThread::has_ended) {
-                        return Err(StartError::NoDns);
-                    }
+                    self.lost().check(self.state.passage())?;
                     if changes.is_none() {
                         changes = listen_anew();
                         self.changed(Change::Missed).await;
@@ -164,6 +180,13 @@ impl Running {
                     self.repair().await;
                 }
             }
+        }
+    }
+
+    fn lost(&self) -> Lost {
+        Lost {
+            data: self.threads.iter().all(DataThread::has_ended),
+            dns: self.dns.as_ref().is_some_and(DnsThread::has_ended),
         }
     }
 
@@ -238,7 +261,7 @@ impl Running {
     }
 
     async fn restore_routing(&self, rules: &Rules) {
-        let plan = plan_of(rules);
+        let plan = self.plan(rules);
         let restored = match Netlink::open() {
             Ok(netlink) => netlink.add_interception(plan.families(), &plan.device_interfaces).await,
             Err(error) => Err(error),
@@ -262,7 +285,7 @@ impl Running {
     /// Compares the table with the plan, and replaces it when it differs.
     async fn repair(&self) {
         let rules = self.rules.now();
-        let plan = plan_of(&rules);
+        let plan = self.plan(&rules);
         let checked = plan.clone();
         let found = intercept::blocking(move || nft::verify(&checked)).await;
         let outcome = match found {
@@ -359,6 +382,18 @@ async fn tell_manager(states: Vec<NotifyState<'static>>) {
     let _ = tokio::time::timeout(MANAGER_PATIENCE, telling).await;
 }
 
+impl Lost {
+    /// Whether the gate can go on. A closed one serves nobody, and must not end: whatever starts it
+    /// again opens it.
+    fn check(self, passage: Passage) -> Result<(), StartError> {
+        match (passage, self) {
+            (Passage::Open, Self { data: true, .. }) => Err(StartError::NoThreads),
+            (Passage::Open, Self { dns: true, .. }) => Err(StartError::NoDns),
+            _ => Ok(()),
+        }
+    }
+}
+
 fn every(period: Duration) -> tokio::time::Interval {
     let mut interval = tokio::time::interval(period);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -409,3 +444,17 @@ const SETTLED: Duration = Duration::from_millis(20);
 const MANAGER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long flows may go on after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_gate_does_not_end_by_itself() {
+        for (data, dns, ends) in [(false, false, false), (true, false, true), (false, true, true)] {
+            let lost = Lost { data, dns };
+            assert_eq!(lost.check(Passage::Open).is_err(), ends, "{lost:?}");
+            assert!(lost.check(Passage::Closed).is_ok(), "{lost:?}");
+        }
+    }
+}

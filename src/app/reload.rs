@@ -8,7 +8,7 @@ use super::start::{StartError, check_device_interfaces, rules_of};
 use super::ways::{self, plan_of};
 use super::{Running, tell_manager};
 use crate::config::{self, Site};
-use crate::intercept;
+use crate::intercept::{self, Passage};
 use crate::net::netlink::Netlink;
 use crate::proxy::Command;
 
@@ -30,6 +30,9 @@ impl Running {
     }
 
     async fn try_reload(&self) -> Result<(), StartError> {
+        if self.state.passage() == Passage::Closed {
+            return Err(StartError::Closed);
+        }
         let old = self.rules.now();
         let loaded = config::load(&self.path)
             .map_err(|problems| StartError::Invalid(problems.render(config::Style::Plain)))?;
@@ -62,6 +65,9 @@ impl Running {
         self.audit.set_retention(new.site.audit.retention);
         self.audit.note_reload(old.policy.hash(), new.policy.hash());
         self.dials.set(&new.site);
+        if old.site.canary.is_none() {
+            self.state.await_canary();
+        }
         let new = Arc::new(new);
         self.rules.replace(Arc::clone(&new));
         if !Arc::ptr_eq(&new.tunnels, &old.tunnels) {

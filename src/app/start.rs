@@ -57,6 +57,9 @@ pub enum StartError {
     /// The new configuration needs a restart.
     #[error("{0} cannot change while the gate runs; restart it")]
     NeedsRestart(&'static str),
+    /// A person has to look at it first.
+    #[error("the gate is closed because the leak canary got out; find out how, then restart it")]
+    Closed,
     /// Nobody is left to serve devices.
     #[error("every data thread has ended, which is a fault of the program; see its log")]
     NoThreads,

@@ -1,8 +1,11 @@
 //! What the control loop changes and `status` reads.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use crate::canary::{CanaryResult, Leak};
+use crate::intercept::Passage;
 
 /// What the control loop changes and `status` reads.
 #[derive(Debug)]
@@ -17,6 +20,25 @@ pub struct State {
     routing_intact: AtomicBool,
     /// Why the last reload was refused, while it is the last.
     refused_reload: Mutex<Option<String>>,
+    canary: Mutex<Watched>,
+}
+
+/// What is known of the leak canary.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Its last result.
+    pub last: Option<CanaryResult>,
+    /// When it came; without one, since when one is waited for.
+    pub since: Instant,
+    /// What the gate was closed for, where it is.
+    pub closed_by: Option<Vec<Leak>>,
+}
+
+/// Whether a result says what the last one said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    Same,
+    Different,
 }
 
 impl State {
@@ -27,6 +49,7 @@ impl State {
             intact: AtomicBool::new(true),
             routing_intact: AtomicBool::new(true),
             refused_reload: Mutex::new(None),
+            canary: Mutex::new(Watched { last: None, since: Instant::now(), closed_by: None }),
         }
     }
 
@@ -67,5 +90,35 @@ impl State {
             *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
         }
         *self.refused_reload.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+
+    /// What is known of the leak canary.
+    pub fn canary(&self) -> Watched {
+        self.watched().clone()
+    }
+
+    /// Whether the gate lets anything of devices' in.
+    pub fn passage(&self) -> Passage {
+        if self.watched().closed_by.is_some() { Passage::Closed } else { Passage::Open }
+    }
+
+    pub(super) fn await_canary(&self) {
+        self.watched().since = Instant::now();
+    }
+
+    pub(super) fn note_canary(&self, result: CanaryResult) -> News {
+        let mut watched = self.watched();
+        watched.since = Instant::now();
+        let before = watched.last.replace(result);
+        let leaks = |result: &Option<CanaryResult>| result.as_ref().map(|last| last.leaks.clone());
+        if leaks(&before) == leaks(&watched.last) { News::Same } else { News::Different }
+    }
+
+    pub(super) fn close(&self, leaks: &[Leak]) {
+        self.watched().closed_by.get_or_insert_with(|| leaks.to_vec());
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.canary.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

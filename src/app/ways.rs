@@ -75,7 +75,7 @@ impl Running {
 
     /// Somebody gave a tunnel another name: the rules must know it, and nobody has damaged them.
     pub(super) async fn rename(&self) {
-        let plan = plan_of(&self.rules.now());
+        let plan = self.plan(&self.rules.now());
         if let Err(error) = intercept::set_up(&plan).await {
             tracing::error!(%error, "cannot put a tunnel's name into the rules");
         }

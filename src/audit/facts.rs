@@ -139,6 +139,38 @@ pub enum TunnelFacts<'a> {
     Preferred(Option<&'a str>),
 }
 
+/// What the leak canary found.
+#[derive(Clone, Debug)]
+pub struct CanaryFacts {
+    /// How many attempts to get out were made.
+    pub tried: u16,
+    /// How many of them were refused with an answer.
+    pub answered: u16,
+    /// Those that got out.
+    pub leaks: Vec<LeakFacts>,
+    /// What became of the gate.
+    pub closing: ClosingFacts,
+}
+
+/// One way on which something got out.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LeakFacts {
+    /// What was tried, for example `tcp_443`.
+    pub way: &'static str,
+    /// Where it got to.
+    pub target: IpAddr,
+}
+
+/// Whether the gate is closed because of a leak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClosingFacts {
+    /// It works.
+    Open,
+    /// It lets nothing pass.
+    Closed,
+}
+
 /// Bytes moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrafficFacts {

@@ -59,8 +59,8 @@ use std::time::Instant;
 pub use common::CommonFacts;
 pub use dns::{DnsAnswers, DnsDevice, DnsNames, DnsQueries};
 pub use facts::{
-    AlertFacts, AlertFrom, DeviceFacts, DialFacts, DnsFacts, FlowEnd, HandshakeFacts, LearntFacts,
-    NoteFacts, RuleFacts, TrafficFacts, TunnelFacts,
+    AlertFacts, AlertFrom, CanaryFacts, ClosingFacts, DeviceFacts, DialFacts, DnsFacts, FlowEnd,
+    HandshakeFacts, LeakFacts, LearntFacts, NoteFacts, RuleFacts, TrafficFacts, TunnelFacts,
 };
 pub use flow::{FlowRecord, Slot};
 pub use keys::pinned_key;
@@ -290,6 +290,16 @@ impl Audit {
             }
             TunnelFacts::Preferred(interface) => Happened::Preferred { interface },
         };
+        let body = system::body(&shared.site, &shared.region, &happened);
+        shared.push(Entry::system(body));
+    }
+
+    /// Records what the leak canary found.
+    pub fn note_canary(&self, facts: &CanaryFacts) {
+        let shared = &self.handle.shared;
+        let CanaryFacts { tried, answered, leaks, closing } = facts;
+        let happened =
+            Happened::Canary { tried: *tried, answered: *answered, leaks, gate: *closing };
         let body = system::body(&shared.site, &shared.region, &happened);
         shared.push(Entry::system(body));
     }

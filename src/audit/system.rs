@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::chain::{Head, Hex, Prefixed};
 use super::clock;
+use super::facts::{ClosingFacts, LeakFacts};
 use super::keys::NextKey;
 use super::kind;
 use super::manifest::Sealed;
@@ -44,6 +45,8 @@ pub(super) enum Happened<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         interface: Option<&'a str>,
     },
+    /// What the leak canary found.
+    Canary { tried: u16, answered: u16, leaks: &'a [LeakFacts], gate: ClosingFacts },
     /// What the chain was, in the signature of the key of its time.
     Checkpoint {
         /// The line before this one.
@@ -151,6 +154,8 @@ impl<'a> Happened<'a> {
             Self::Tunnel { .. } => ("tunnel", OTHER, MEDIUM),
             Self::Preferred { interface: Some(_) } => ("tunnel_preferred", OTHER, INFORMATIONAL),
             Self::Preferred { interface: None } => ("tunnel_preferred", OTHER, HIGH),
+            Self::Canary { leaks: [], .. } => ("canary", OTHER, INFORMATIONAL),
+            Self::Canary { .. } => ("canary", OTHER, CRITICAL),
             Self::Checkpoint { .. } => ("checkpoint", OTHER, INFORMATIONAL),
             Self::Key { .. } => ("key", OTHER, INFORMATIONAL),
             Self::Recovery { damaged: true, .. } => ("recovery", OTHER, HIGH),
@@ -218,3 +223,4 @@ const INFORMATIONAL: u8 = 1;
 const LOW: u8 = 2;
 const MEDIUM: u8 = 3;
 const HIGH: u8 = 4;
+const CRITICAL: u8 = 5;

@@ -4,6 +4,7 @@
 //! trust them, so each command documents its own.
 
 mod audit;
+mod canary;
 mod check;
 mod demo;
 mod doctor;
@@ -52,6 +53,9 @@ enum Command {
     Status(status::Options),
     /// Check the whole path with real packets, each fault with its fix (exit 0: healthy, 4: not)
     Doctor(doctor::Options),
+    /// Try from the devices' side what must never work (exit 0: all refused, 5: something got out, 1:
+    /// nothing is proven, or the gate was not told)
+    Canary(canary::Options),
     /// Show what is on record: flows and refusals (exit 0: found, 1: none, 2: usage, or the log cannot
     /// be read)
     Flows(flows::Options),
@@ -85,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Canary(options) => canary::run(&options),
         Command::Flows(options) => flows::run(&options),
         Command::Audit(options) => audit::run(&options),
         Command::Nft(options) => nft::run(&options),

@@ -108,6 +108,9 @@ fn text(report: &Value) -> String {
             count("limited_total")
         );
     }
+    if let Some(canary) = report.get("canary") {
+        let _ = writeln!(out, "Canary     {}", canary_state(canary));
+    }
     let _ = writeln!(out, "Limits");
     for limit in list(&report["headroom"]) {
         let what = word(&limit["what"]);
@@ -138,6 +141,20 @@ fn tunnel_state(tunnel: &Value) -> String {
     }
     if tunnel["preferred"] == true {
         text.push_str(" (new flows)");
+    }
+    text
+}
+
+fn canary_state(canary: &Value) -> String {
+    let age = duration(canary["age_seconds"].as_u64().unwrap_or_default());
+    let last = &canary["last"];
+    let mut text = match list(&last["leaks"]).len() {
+        _ if last.is_null() => format!("nothing heard for {age}"),
+        0 => format!("{} attempts, nothing got out, {age} ago", last["tried"]),
+        leaks => format!("{leaks} of {} attempts GOT OUT, {age} ago", last["tried"]),
+    };
+    if canary["gate"] == "closed" {
+        text.push_str("; the gate is closed");
     }
     text
 }

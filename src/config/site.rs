@@ -1,7 +1,7 @@
 //! The validated configuration as types.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,8 @@ pub struct Site {
     pub admin: Admin,
     /// `[health]`.
     pub health: Health,
+    /// `[canary]`, where there is one.
+    pub canary: Option<Canary>,
     /// SHA-256 over the file's bytes, lower-case hex: names this policy in records.
     pub hash: String,
 }
@@ -397,6 +399,27 @@ pub struct Health {
     /// `roots`: a PEM file with the roots that endpoints' certificates must lead to; their chains are
     /// not checked where absent.
     pub roots: Option<PathBuf>,
+}
+
+/// `[canary]`: what is tried from the devices' side, and must never work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// `targets`: addresses on the public side that answer whoever reaches them; at least one.
+    pub targets: Vec<IpAddr>,
+    /// `name`: a name that resolves publicly and that no device may use (default `example.com`).
+    pub name: ServerName,
+    /// `on-leak`: what happens when something gets out.
+    pub on_leak: OnLeak,
+}
+
+/// `canary.on-leak`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnLeak {
+    /// It is recorded and shown.
+    #[default]
+    Alarm,
+    /// The gate closes too, until it is restarted.
+    Close,
 }
 
 /// A network interface's name: 1 to 15 bytes, no `/`, no white space (`dev_valid_name` in Linux).

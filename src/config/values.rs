@@ -475,7 +475,7 @@ fn single(network: IpNet) -> IpAddr {
     network.addr()
 }
 
-fn not_unicast(address: Ipv4Addr) -> bool {
+pub(super) fn not_unicast(address: Ipv4Addr) -> bool {
     let [first, ..] = address.octets();
     first == 0
         || first >= 240

@@ -19,7 +19,7 @@ use crate::net::addr::{DeviceAddr, DialledAddr, canonical};
 use crate::net::netlink::{Families, Netlink, NetlinkError};
 use crate::net::socket::{self, LISTEN_V4, LISTEN_V6};
 
-pub use ruleset::Plan;
+pub use ruleset::{Passage, Plan};
 
 /// What a step of interception failed with.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,7 @@ use nftables::expr::{Expression, MetaKey};
 use nftables::schema::{FlushObject, NfListObject, Set, SetType, Table};
 use nftables::stmt::{Reject, RejectType, Statement, TProxy};
 use nftables::types::{NfFamily, NfHook, RejectCode};
+use serde::Serialize;
 
 use super::tally::{self, Generation};
 use super::words::{
@@ -47,6 +48,19 @@ pub struct Plan {
     pub listen_port: u16,
     /// What happens to devices' DNS; it is refused like everything else where absent.
     pub dns: Option<ForeignDns>,
+    /// Whether anything of devices' is let in at all.
+    pub passage: Passage,
+}
+
+/// Whether anything of devices' is let into the box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Passage {
+    /// What is intercepted.
+    #[default]
+    Open,
+    /// Nothing: every packet of a device is dropped, and nothing is forwarded.
+    Closed,
 }
 
 /// Counters of the table that are not a [`Reason`]'s.
@@ -107,6 +121,7 @@ impl Plan {
             ports: ports.to_vec(),
             listen_port: site.intercept.port,
             dns: site.dns.lan().map(|lan| lan.foreign),
+            passage: Passage::Open,
         }
     }
 
@@ -187,7 +202,21 @@ impl Plan {
     }
 
     fn rules(&self) -> Vec<Object> {
-        let mut rules = vec![
+        let mut rules = match self.passage {
+            Passage::Open => Vec::new(),
+            // In front of all others, which stay as they are: what they counted is still read.
+            Passage::Closed => vec![
+                rule(
+                    "prerouting",
+                    vec![
+                        meta_is(MetaKey::Iifname, reference("device_interfaces")),
+                        Statement::Drop(None),
+                    ],
+                ),
+                rule("forward", vec![Statement::Drop(None)]),
+            ],
+        };
+        rules.extend([
             rule(
                 "prerouting",
                 vec![
@@ -202,7 +231,7 @@ impl Plan {
             ),
             // Packets of flows that live: also when the port has left the set by a reload.
             rule("from_device", vec![own_socket(), mark_intercepted(), Statement::Accept(None)]),
-        ];
+        ]);
         rules.extend(self.interception());
         rules.extend([
             rule("from_device", vec![for_the_box(), Statement::Accept(None)]),

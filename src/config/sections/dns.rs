@@ -88,6 +88,13 @@ impl Draft {
         self.synthetic.is_some()
     }
 
+    /// Where the zone stands that a name is forwarded by, if one does.
+    pub(super) fn zone_of(&self, name: &ServerName) -> Option<&Span> {
+        let forwards = &self.lan.forwards;
+        let zone = &forwards.iter().find(|forward| forward.holds(name.as_str()))?.zone;
+        self.zones.iter().find(|known| known.value == *zone).map(|known| &known.span)
+    }
+
     /// An address that stands for a name may stand for nothing else.
     fn check_synthetic(&self, network: &network::Draft, report: &Report) {
         let Some(range) = &self.synthetic else { return };

@@ -72,6 +72,12 @@ impl Draft {
         None
     }
 
+    /// Where a host name stands, if it does.
+    pub(super) fn host(&self, name: &ServerName) -> Option<&Span> {
+        let known = self.hosts.iter().find(|(host, _)| host.value == *name);
+        known.map(|(host, _)| &host.span)
+    }
+
     /// Every endpoint's id, in the order of the file.
     pub(super) fn ids(&self) -> Vec<Arc<str>> {
         self.endpoints.iter().map(|endpoint| Arc::clone(&endpoint.id)).collect()

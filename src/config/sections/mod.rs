@@ -4,6 +4,7 @@
 //! read before it. A check against something that could not be read is left out: its own problem is
 //! already reported.
 
+mod canary;
 mod devices;
 mod dns;
 mod endpoint;
@@ -23,6 +24,7 @@ pub(super) struct Draft {
     pub(super) entries: devices::Draft,
     pub(super) service: service::Draft,
     pub(super) dns: dns::Draft,
+    pub(super) canary: Option<canary::Draft>,
 }
 
 impl Draft {
@@ -35,8 +37,9 @@ impl Draft {
         let dns = dns::Draft::read(&mut root, &network, report);
         let mut entries = devices::Draft::read(&mut root, lines, &network, &endpoints, report);
         entries.check_without_sni(&dns, report);
+        let canary = canary::Draft::read(&mut root, (&network, &endpoints, &dns), report);
         root.finish();
-        Self { network, endpoints, policy, entries, service, dns }
+        Self { network, endpoints, policy, entries, service, dns, canary }
     }
 
     /// The site; `None` when something is missing, which then has been reported.
@@ -44,6 +47,10 @@ impl Draft {
         let network = self.network.finish()?;
         let policy = self.policy.finish(&self.endpoints)?;
         let service = self.service.finish()?;
+        let canary = match self.canary {
+            Some(canary) => Some(canary.finish()?),
+            None => None,
+        };
         Some(Site {
             name: network.name,
             region: network.region,
@@ -62,6 +69,7 @@ impl Draft {
             audit: service.audit,
             admin: service.admin,
             health: service.health,
+            canary,
             hash,
         })
     }

@@ -52,6 +52,7 @@ pub(super) fn bare() -> Site {
             socket: "/nowhere/control.sock".into(),
         },
         health: Health::default(),
+        canary: None,
         hash: "ab".repeat(32),
     }
 }

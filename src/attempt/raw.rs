@@ -6,15 +6,23 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
-use super::icmp::{Message, Watch};
+use super::icmp::{About, Message, Watch};
 use super::{Failure, within};
+
+/// Whether this process may try at all: the answers of routers come to raw sockets only.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_RAW`.
+pub fn may_try(to: IpAddr) -> std::io::Result<()> {
+    Watch::open(to, About::Echo(0)).map(drop)
+}
 
 /// Opens a TCP connection.
 ///
 /// # Errors
 /// What came back instead: a refusal, the ICMP error as it was, or nothing.
 pub async fn tcp_connect(to: SocketAddr, deadline: Duration) -> Result<TcpStream, Failure> {
-    let watch = Watch::open(to.ip()).map_err(|error| Failure::of(&error))?;
+    let watch = Watch::open(to.ip(), About::Tcp(to.port())).map_err(|error| Failure::of(&error))?;
     let connecting = async {
         let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
         let stream = socket.map_err(|error| Failure::of(&error))?.connect(to).await;
@@ -61,7 +69,7 @@ pub async fn udp_exchange(
     deadline: Duration,
 ) -> Result<Vec<u8>, Failure> {
     let failed = |error: std::io::Error| Failure::of(&error);
-    let watch = Watch::open(to.ip()).map_err(failed)?;
+    let watch = Watch::open(to.ip(), About::Udp(to.port())).map_err(failed)?;
     let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).await.map_err(failed)?;
     socket.connect(to).await.map_err(failed)?;
@@ -86,59 +94,26 @@ pub async fn udp_exchange(
 /// # Errors
 /// The ICMP error that came back instead, or [`Failure::TimedOut`].
 pub async fn echo(to: IpAddr, deadline: Duration) -> Result<(), Failure> {
-    let watch = Watch::open(to).map_err(|error| Failure::of(&error))?;
     // The low bits differ between threads and runs; a reply to somebody else's is not taken for ours.
     let [.., high, low] = uuid::Uuid::now_v7().into_bytes();
     let own = u16::from_be_bytes([high, low]);
+    let watch = Watch::open(to, About::Echo(own)).map_err(|error| Failure::of(&error))?;
     watch.request_echo(own).map_err(|error| Failure::of(&error))?;
     let answered = async {
-        loop {
-            match watch.next().await.map_err(|error| Failure::of(&error))? {
-                Message::EchoReply { identifier } if identifier == own => return Ok(()),
-                Message::EchoReply { .. } => {}
-                Message::Error(failure) => return Err(failure),
-            }
+        match watch.next().await.map_err(|error| Failure::of(&error))? {
+            Message::EchoReply => Ok(()),
+            Message::Error(failure) => Err(failure),
         }
     };
     within(deadline, answered).await
-}
-
-/// A ClientHello as machines of 2005 send it: TLS 1.0 is the best it knows (RFC 2246).
-pub fn tls10_hello(name: &str) -> Vec<u8> {
-    let name = name.as_bytes();
-    let mut list = vec![0];
-    prefixed(&mut list, name);
-    let mut entry = Vec::new();
-    prefixed(&mut entry, &list);
-    let mut extensions = vec![0, 0];
-    prefixed(&mut extensions, &entry);
-    let mut hello = vec![3, 1];
-    hello.extend([0x5a; 32]);
-    hello.push(0);
-    // AES-128 and 3DES with SHA-1, without compression.
-    prefixed(&mut hello, &[0x00, 0x2f, 0x00, 0x0a]);
-    hello.extend([1, 0]);
-    prefixed(&mut hello, &extensions);
-    let mut handshake = vec![1, 0];
-    prefixed(&mut handshake, &hello);
-    let mut record = vec![22, 3, 1];
-    prefixed(&mut record, &handshake);
-    record
 }
 
 async fn next_error(watch: &Watch) -> Failure {
     loop {
         match watch.next().await {
             Ok(Message::Error(failure)) => return failure,
-            Ok(Message::EchoReply { .. }) => {}
+            Ok(Message::EchoReply) => {}
             Err(error) => return Failure::of(&error),
         }
     }
-}
-
-/// Appends bytes behind their length in two bytes.
-fn prefixed(to: &mut Vec<u8>, bytes: &[u8]) {
-    let length = u16::try_from(bytes.len()).expect("a hello of the lab is shorter than 64 KiB");
-    to.extend(length.to_be_bytes());
-    to.extend(bytes);
 }

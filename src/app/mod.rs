@@ -7,6 +7,7 @@ mod refused;
 mod reload;
 mod start;
 mod state;
+mod watchdog;
 mod ways;
 
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ use crate::tunnel::{Concerned, Event};
 use refused::Refused;
 pub use start::{StartError, build};
 pub use state::State;
+use watchdog::Watchdog;
 use ways::{Departures, plan_of};
 
 /// A gate that runs.
@@ -111,6 +113,7 @@ impl Running {
         let mut harvests = every(refused::EVERY);
         let mut looks = every(ways::LOOK_ROUND);
         let mut departures = Departures::default();
+        let mut watchdog = Watchdog::new(self.threads.iter().map(DataThread::link).collect());
         // Routes come many at a time.
         let mut routes_changed: Option<Instant> = None;
         loop {
@@ -118,6 +121,7 @@ impl Running {
                 () = end.asked() => return Ok(()),
                 _ = harvests.tick() => self.record_refused(refused).await,
                 _ = hangup.recv() => self.reload().await,
+                () = watchdog.due() => watchdog.tell().await,
                 Some(event) = self.tunnels.told.recv() => {
                     self.tunnel_event(&event, &mut departures);
                 }

@@ -8,6 +8,7 @@ mod refused;
 mod reload;
 mod start;
 mod state;
+mod watchdog;
 mod ways;
 
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use crate::tunnel::{Concerned, Event};
 use refused::Refused;
 pub use start::{StartError, build};
 pub use state::{State, Watched};
+use watchdog::Watchdog;
 use ways::Departures;
 
 /// A gate that runs.
@@ -131,6 +133,7 @@ impl Running {
         let mut harvests = every(refused::EVERY);
         let mut looks = every(ways::LOOK_ROUND);
         let mut departures = Departures::default();
+        let mut watchdog = Watchdog::new(self.threads.iter().map(DataThread::link).collect());
         // Routes come many at a time.
         let mut routes_changed: Option<Instant> = None;
         loop {
@@ -138,6 +141,7 @@ impl Running {
                 () = end.asked() => return Ok(()),
                 _ = harvests.tick() => self.record_refused(refused).await,
                 _ = hangup.recv() => self.reload().await,
+                () = watchdog.due() => watchdog.tell().await,
                 Some(event) = self.tunnels.told.recv() => {
                     self.tunnel_event(&event, &mut departures);
                 }

@@ -15,6 +15,7 @@ mod forms;
 mod hello;
 mod log;
 mod nft;
+mod pages;
 mod policy;
 mod run;
 mod status;
@@ -65,6 +66,9 @@ enum Command {
     Nft(nft::Options),
     /// Turn recorded flows into rules, or see what other rules would do to them
     Policy(policy::Options),
+    /// Write the manual pages and the completions of shells
+    #[command(hide = true)]
+    Pages(pages::Options),
 }
 
 /// Where the configuration is.
@@ -94,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Audit(options) => audit::run(&options),
         Command::Nft(options) => nft::run(&options),
         Command::Policy(options) => policy::run(&options),
+        Command::Pages(options) => pages::run(&options),
     }
 }
 

@@ -217,6 +217,7 @@ fn canonical_line(mut object: Value) -> String {
             if fields.get("chain").is_some_and(|chain| chain == "refuse") {
                 either_generation(fields.get_mut("expr"));
             }
+            number_protocols(fields.get_mut("expr"));
         }
         sort_lists(inner);
     }
@@ -234,6 +235,27 @@ fn either_generation(statements: Option<&mut Value>) {
         {
             *target = Generation::A.chain().into();
         }
+    }
+}
+
+/// Protocols by their numbers: nft shows the names of `/etc/protocols`, and not every box has that file.
+fn number_protocols(statements: Option<&mut Value>) {
+    for statement in statements.and_then(Value::as_array_mut).into_iter().flatten() {
+        if statement.pointer("/match/left/meta/key").is_none_or(|key| key != "l4proto") {
+            continue;
+        }
+        let Some(right) = statement.pointer_mut("/match/right") else { continue };
+        match right.get_mut("set").and_then(Value::as_array_mut) {
+            Some(members) => members.iter_mut().for_each(number_protocol),
+            None => number_protocol(right),
+        }
+    }
+}
+
+fn number_protocol(protocol: &mut Value) {
+    let named = PROTOCOLS.iter().find(|(name, _)| protocol == name);
+    if let Some((_, number)) = named {
+        *protocol = (*number).into();
     }
 }
 
@@ -276,5 +298,27 @@ fn explain(error: NftablesError, hint: &'static str) -> NftError {
             NftError::Failed { hint, stderr: stderr.trim().replace('\n', " ") }
         }
         other => NftError::Failed { hint, stderr: other.to_string() },
+    }
+}
+
+/// Those that the rules name, with their numbers (IANA, Assigned Internet Protocol Numbers).
+const PROTOCOLS: [(&str, u8); 3] = [("icmp", 1), ("tcp", 6), ("udp", 17)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_are_the_same_by_name_and_by_number() {
+        let rule = |right: Value| {
+            canonical_line(json!({ "rule": { "chain": "refuse", "expr": [
+                { "match": { "op": "==", "left": { "meta": { "key": "l4proto" } }, "right": right } },
+                { "counter": "tcp_port_blocked" },
+            ] } }))
+        };
+        assert_eq!(rule(json!("tcp")), rule(json!(6)));
+        assert_eq!(rule(json!({ "set": ["tcp", "udp"] })), rule(json!({ "set": [17, 6] })));
+        assert_ne!(rule(json!("tcp")), rule(json!(17)));
+        assert_ne!(rule(json!({ "set": ["tcp", "udp"] })), rule(json!({ "set": [17, 1] })));
     }
 }

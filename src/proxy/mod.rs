@@ -27,7 +27,7 @@ pub use leaving::Leaving;
 pub use limits::Limits;
 pub use returns::{Origin, Returns};
 pub use stats::{Stats, Totals};
-pub use thread::{Command, DataThread, ThreadLink, ThreadOptions, ThreadReport};
+pub use thread::{Command, DataThread, Pulse, ThreadLink, ThreadOptions, ThreadReport};
 pub use tracker::FlowStates;
 
 use std::net::IpAddr;

@@ -85,6 +85,17 @@ impl ThreadReport {
     }
 }
 
+/// Whether a data thread works.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pulse {
+    /// It answers.
+    Beats,
+    /// It takes no more commands: its flows have ended with it.
+    Ended,
+    /// It is there, and does not answer.
+    Stuck,
+}
+
 /// A way to ask a data thread, for whoever does not own it.
 #[derive(Clone, Debug)]
 pub struct ThreadLink {
@@ -100,9 +111,22 @@ impl ThreadLink {
 
     /// How it is now; `None` when it has ended, or is stuck.
     pub async fn report(&self) -> Option<ThreadReport> {
+        self.ask(REPORT_PATIENCE).await.ok()
+    }
+
+    /// Whether it still does its work; it has so long to answer.
+    pub async fn pulse(&self, patience: Duration) -> Pulse {
+        match self.ask(patience).await {
+            Ok(_) => Pulse::Beats,
+            Err(pulse) => pulse,
+        }
+    }
+
+    async fn ask(&self, patience: Duration) -> Result<ThreadReport, Pulse> {
         let (answer, waits) = oneshot::channel();
-        self.commands.send(Command::Report(answer)).ok()?;
-        tokio::time::timeout(REPORT_PATIENCE, waits).await.ok()?.ok()
+        self.commands.send(Command::Report(answer)).map_err(|_| Pulse::Ended)?;
+        let answered = tokio::time::timeout(patience, waits).await;
+        answered.map_err(|_| Pulse::Stuck)?.map_err(|_| Pulse::Ended)
     }
 }
 

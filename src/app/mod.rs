@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
-use crate::admin::{Control, Explainer, Reporter, Sources};
+use crate::admin::{AdminHttp, Control, Explainer, Reporter, Sources};
 use crate::audit::Audit;
 use crate::dns::DnsThread;
 use crate::intercept;
@@ -45,6 +45,7 @@ pub struct Running {
     /// `None` where `dns.listen` is `off`.
     dns: Option<DnsThread>,
     control: Control,
+    admin: AdminHttp,
     neighbours: Arc<Neighbours>,
     limits: Arc<Limits>,
     dials: Arc<Dials>,
@@ -82,9 +83,11 @@ impl Running {
             limits: Arc::clone(&self.limits),
             state: Arc::clone(&self.state),
             pipes: start::PIPES,
+            admin: self.admin.status(),
         }));
         let explainer = Explainer::new(self.rules.clone(), Arc::clone(&self.neighbours));
-        self.control.serve(reporter, Arc::new(explainer));
+        self.control.serve(Arc::clone(&reporter), Arc::new(explainer));
+        self.admin.serve(reporter).map_err(system("cannot start the admin thread"))?;
         // The kernel may have changed between the first look and the subscription.
         self.take_stock().await;
         self.lead_out().await;
@@ -172,7 +175,7 @@ impl Running {
         if refused.is_due().await {
             // Counting goes on in rules that are written anew: damage to them must not be lost.
             self.repair().await;
-            refused.record(&self.audit, &self.rules.now().policy).await;
+            refused.record(&self.audit, &self.rules.now().policy, &self.state).await;
         }
     }
 
@@ -291,6 +294,7 @@ impl Running {
 
     async fn drain(self, mut end: Ending, mut refused: Refused) {
         tracing::info!("draining: no new flows");
+        self.admin.drain();
         let (audit, rules) = (self.audit.clone(), self.rules.clone());
         tell_manager(vec![NotifyState::Stopping]).await;
         for thread in &self.threads {
@@ -319,11 +323,13 @@ impl Running {
         }
         self.rules.now().book.close();
         self.control.close();
+        let admin = self.admin;
+        let _ = tokio::task::spawn_blocking(move || admin.close()).await;
         drop(self.audit);
         if let Some(dns) = self.dns {
             let _ = tokio::task::spawn_blocking(move || dns.finish()).await;
         }
-        refused.record(&audit, &rules.now().policy).await;
+        refused.record(&audit, &rules.now().policy, &self.state).await;
         // The log's last records must be on disk before the process ends.
         let _ = tokio::task::spawn_blocking(move || audit.close()).await;
     }

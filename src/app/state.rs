@@ -4,6 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use crate::audit::PacketFacts;
+use crate::policy::Asking;
+use crate::proxy::{RefusalBook, SeenRefusal};
+
 /// What the control loop changes and `status` reads.
 #[derive(Debug)]
 pub struct State {
@@ -17,6 +21,8 @@ pub struct State {
     routing_intact: AtomicBool,
     /// Why the last reload was refused, while it is the last.
     refused_reload: Mutex<Option<String>>,
+    /// Who sent the packets that the rules refused lately.
+    refused_packets: Mutex<RefusalBook>,
 }
 
 impl State {
@@ -27,6 +33,7 @@ impl State {
             intact: AtomicBool::new(true),
             routing_intact: AtomicBool::new(true),
             refused_reload: Mutex::new(None),
+            refused_packets: Mutex::default(),
         }
     }
 
@@ -60,6 +67,22 @@ impl State {
     /// Why the last reload was refused.
     pub fn refused_reload(&self) -> Option<String> {
         self.refused_reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who sent the packets that the rules refused lately.
+    pub fn refused_packets(&self) -> RefusalBook {
+        self.refused_packets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn note_packets(&self, packets: &[PacketFacts]) {
+        let mut book = self.refused_packets.lock().unwrap_or_else(PoisonError::into_inner);
+        for of in packets {
+            // Those of several devices together are in the log and among the counters.
+            let Some(device) = &of.device else { continue };
+            let asking = Asking { address: device.address, mac: Some(device.mac) };
+            let seen = SeenRefusal::packets(asking, of.reason, &of.to);
+            book.note(&seen, of.packets, of.until);
+        }
     }
 
     pub(super) fn note_reload(&self, refused: Option<String>) {

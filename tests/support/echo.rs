@@ -16,7 +16,7 @@ use super::client_hello::Builder;
 /// The lab's configuration for one data thread that lets these flows pass.
 pub(crate) fn config(lab: &Lab) -> String {
     let config = lab.daemon_config().replace("[443, 8443]", "[443, 8443, 7000, 7001]");
-    format!("{config}\n[intercept]\ndata-threads = 1\n")
+    format!("{config}\n[intercept]\ndata-threads = 1\n\n[limits]\ndevice-new-flows = 1000000\n")
 }
 
 /// Opens so many flows, one after the other, and sends so many messages by each.

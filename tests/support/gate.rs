@@ -129,8 +129,11 @@ pub(crate) fn until_end_behind(lab: &Lab, skip: usize, device: IpAddr) -> Value 
 
 /// The chain is whole, and each Open has exactly one end; returns the records.
 pub(crate) fn assert_log(lab: &Lab) -> Vec<Value> {
+    // The gate may write of its tunnels at any time.
+    let before = all_records(lab).len() as u64;
     let report = proof::assert_intact(&audit_directory(lab));
-    assert_eq!(report.records, all_records(lab).len() as u64);
+    let after = all_records(lab).len() as u64;
+    assert!((before..=after).contains(&report.records), "{} of {before}", report.records);
     let records = records(lab);
     let flow = |record: &Value| record["metadata"]["correlation_uid"].as_str().map(str::to_owned);
     let mut ends: HashMap<_, usize> = HashMap::new();

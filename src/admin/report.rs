@@ -42,6 +42,8 @@ pub struct Report {
     pub site: String,
     /// The program's version.
     pub version: &'static str,
+    /// When this was so (RFC 3339).
+    pub now: String,
     /// Seconds since the start.
     pub uptime_seconds: u64,
     /// The tunnels, best first.
@@ -217,6 +219,7 @@ impl Reporter {
                 .collect(),
             site: rules.site.name.clone(),
             version: env!("CARGO_PKG_VERSION"),
+            now: rfc3339(SystemTime::now()),
             uptime_seconds: self.started.elapsed().as_secs(),
             tunnels: rules.tunnels.status(),
             resolvers: rules.book.resolvers(),

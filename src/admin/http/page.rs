@@ -45,7 +45,7 @@ fn hash(text: &str) -> String {
 
 const FRAME: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+const SCRIPT: &str = concat!(include_str!("page/way.js"), include_str!("page/report.js"));
 const STYLE_MARK: &str = "/*style*/";
 const SCRIPT_MARK: &str = "/*script*/";
 

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         return ExitCode::from(64);
     };
     if !inside::is_inside() {
-        let ended = inside::reexec_self().unwrap_or_else(|error| panic!("{error}"));
+        let ended = inside::reexec_self(None).unwrap_or_else(|error| panic!("{error}"));
         return ExitCode::from(ended);
     }
     count(&gate);

@@ -23,7 +23,7 @@ use sluicegate::lab::{Daemon, Lab, inside};
 
 fn main() -> ExitCode {
     if !inside::is_inside() {
-        return ExitCode::from(inside::reexec_self().unwrap_or_else(|error| panic!("{error}")));
+        return ExitCode::from(inside::reexec_self(None).unwrap_or_else(|error| panic!("{error}")));
     }
     let lab = Lab::up().unwrap_or_else(|error| panic!("{error}"));
     let further = "listen = \"lan\"\nqueries-per-second = 1000000";

@@ -116,7 +116,7 @@ fn main() -> ExitCode {
             null::run(options).map_err(|error| Failure::io("relay", error))
         }
         None if inside::is_inside() => compare(&cli.options),
-        None => match inside::reexec_self() {
+        None => match inside::reexec_self(None) {
             Ok(code) => return ExitCode::from(code),
             Err(error) => Err(error.into()),
         },

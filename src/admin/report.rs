@@ -13,11 +13,14 @@ use time::format_description::well_known::Rfc3339;
 
 use super::canary::CanaryStatus;
 use super::headroom::{self, Headroom, Known};
+use super::http::ListenerStatus;
+use super::lately::Lately;
+use super::packets::Packets;
 use crate::app::State;
 use crate::audit::{Audit, AuditStatus};
 use crate::config::PolicyMode;
 use crate::dns::{DnsStats, DnsStatus};
-use crate::intercept::{self, Passage, nft};
+use crate::intercept::Passage;
 use crate::name::ServerName;
 use crate::policy::{ExactName, Offered};
 use crate::proxy::{
@@ -41,6 +44,8 @@ pub struct Report {
     pub site: String,
     /// The program's version.
     pub version: &'static str,
+    /// When this was so (RFC 3339).
+    pub now: String,
     /// Seconds since the start.
     pub uptime_seconds: u64,
     /// The tunnels, best first.
@@ -77,6 +82,10 @@ pub struct Report {
     pub audit: AuditStatus,
     /// The policy.
     pub policy: PolicyStatus,
+    /// What was seen lately.
+    pub lately: Lately,
+    /// Where this is served.
+    pub admin: ListenerStatus,
 }
 
 /// One thing that is wrong, or worth knowing.
@@ -146,6 +155,7 @@ pub struct Reporter {
     sources: Sources,
     started: Instant,
     overflows_before: u64,
+    packets: Packets,
 }
 
 /// Whom a [`Reporter`] asks.
@@ -167,18 +177,31 @@ pub struct Sources {
     pub state: Arc<State>,
     /// How many pipes all threads together may have.
     pub pipes: usize,
+    /// Where this is served.
+    pub admin: ListenerStatus,
 }
 
 impl Reporter {
     /// A reporter for a gate that starts now.
     pub fn new(sources: Sources) -> Self {
         let overflows_before = overflows();
-        Self { sources, started: Instant::now(), overflows_before }
+        let packets = Packets::default();
+        Self { sources, started: Instant::now(), overflows_before, packets }
     }
 
     /// How everything is now.
     pub async fn report(&self) -> Report {
-        let Sources { rules, audit, threads, dns, dials, limits, state, pipes } = &self.sources;
+        self.report_with(self.packets.now().await).await
+    }
+
+    /// The same for whoever asks often: the counts of packets are some seconds old.
+    pub(super) async fn glance(&self) -> Report {
+        self.report_with(self.packets.lately().await).await
+    }
+
+    async fn report_with(&self, packets: BTreeMap<String, u64>) -> Report {
+        let Sources { rules, audit, threads, dns, dials, limits, state, pipes, admin } =
+            &self.sources;
         let rules = rules.now();
         let mut flows = Totals::default();
         threads.iter().for_each(|thread| thread.stats().add_to(&mut flows));
@@ -192,6 +215,7 @@ impl Reporter {
             busiest: told.flows.by_address.values().copied().max().unwrap_or_default(),
             pipes: (told.relay.pipes_in_use, u64::try_from(*pipes).unwrap_or(u64::MAX)),
         };
+        told.sightings.refusals.add(&state.refused_packets());
         let mut report = Report {
             healthy: true,
             problems: Vec::new(),
@@ -200,6 +224,7 @@ impl Reporter {
                 .collect(),
             site: rules.site.name.clone(),
             version: env!("CARGO_PKG_VERSION"),
+            now: rfc3339(SystemTime::now()),
             uptime_seconds: self.started.elapsed().as_secs(),
             tunnels: rules.tunnels.status(),
             resolvers: rules.book.resolvers(),
@@ -217,7 +242,7 @@ impl Reporter {
             rules: RulesStatus {
                 intact: state.is_intact(),
                 restored_total: state.restored(),
-                packets: intercept::blocking(nft::counters).await.unwrap_or_default(),
+                packets,
             },
             audit: audit.status(),
             policy: PolicyStatus {
@@ -225,6 +250,8 @@ impl Reporter {
                 loaded: rfc3339(state.loaded()),
                 refused_reload: state.refused_reload(),
             },
+            lately: Lately::new(&told.sightings, &rules.policy),
+            admin: admin.clone(),
         };
         report.problems = problems(&report);
         report.healthy = report.problems.is_empty();

@@ -22,7 +22,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
-use crate::admin::{Control, Explainer, Reporter, Sources, Tidings};
+use crate::admin::{AdminHttp, Control, Explainer, Reporter, Sources, Tidings};
 use crate::audit::Audit;
 use crate::dns::DnsThread;
 use crate::intercept::nft::{self, Verified};
@@ -48,6 +48,7 @@ pub struct Running {
     /// `None` where `dns.listen` is `off`.
     dns: Option<DnsThread>,
     control: Control,
+    admin: AdminHttp,
     neighbours: Arc<Neighbours>,
     limits: Arc<Limits>,
     dials: Arc<Dials>,
@@ -94,6 +95,7 @@ impl Running {
             limits: Arc::clone(&self.limits),
             state: Arc::clone(&self.state),
             pipes: start::PIPES,
+            admin: self.admin.status(),
         }));
         let explainer = Explainer::new(
             self.rules.clone(),
@@ -101,7 +103,8 @@ impl Running {
             Arc::clone(&self.state),
         );
         let (teller, canary) = mpsc::channel(1);
-        self.control.serve(reporter, Arc::new(explainer), teller);
+        self.control.serve(Arc::clone(&reporter), Arc::new(explainer), teller);
+        self.admin.serve(reporter).map_err(system("cannot start the admin thread"))?;
         // The kernel may have changed between the first look and the subscription.
         self.take_stock().await;
         self.lead_out().await;
@@ -199,7 +202,7 @@ impl Running {
         if refused.is_due().await {
             // Counting goes on in rules that are written anew: damage to them must not be lost.
             self.repair().await;
-            refused.record(&self.audit, &self.rules.now().policy).await;
+            refused.record(&self.audit, &self.rules.now().policy, &self.state).await;
         }
     }
 
@@ -318,6 +321,7 @@ impl Running {
 
     async fn drain(self, mut end: Ending, mut refused: Refused) {
         tracing::info!("draining: no new flows");
+        self.admin.drain();
         let (audit, rules) = (self.audit.clone(), self.rules.clone());
         tell_manager(vec![NotifyState::Stopping]).await;
         for thread in &self.threads {
@@ -346,11 +350,13 @@ impl Running {
         }
         self.rules.now().book.close();
         self.control.close();
+        let admin = self.admin;
+        let _ = tokio::task::spawn_blocking(move || admin.close()).await;
         drop(self.audit);
         if let Some(dns) = self.dns {
             let _ = tokio::task::spawn_blocking(move || dns.finish()).await;
         }
-        refused.record(&audit, &rules.now().policy).await;
+        refused.record(&audit, &rules.now().policy, &self.state).await;
         // The log's last records must be on disk before the process ends.
         let _ = tokio::task::spawn_blocking(move || audit.close()).await;
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use super::State;
 use crate::audit::{Audit, PacketDestination, PacketDevice, PacketFacts};
 use crate::config::MacAddr;
 use crate::intercept::tally::{self, Tally};
@@ -37,7 +38,7 @@ impl Refused {
     }
 
     /// Takes what the kernel has counted, and records it.
-    pub(super) async fn record(&mut self, audit: &Audit, policy: &Policy) {
+    pub(super) async fn record(&mut self, audit: &Audit, policy: &Policy, state: &State) {
         if self.last.is_none() {
             // A run before may have left something in either generation of the counts.
             self.harvest().await;
@@ -47,8 +48,12 @@ impl Refused {
         if self.ledger.groups.is_empty() {
             return;
         }
-        match audit.note_packets(&self.ledger.facts(policy)) {
-            Ok(()) => self.ledger = Ledger::default(),
+        let facts = self.ledger.facts(policy);
+        match audit.note_packets(&facts) {
+            Ok(()) => {
+                state.note_packets(&facts);
+                self.ledger = Ledger::default();
+            }
             Err(error) => {
                 let packets = self.ledger.packets();
                 tracing::warn!(packets, %error, "refused packets are not recorded yet");

@@ -7,6 +7,7 @@ use sd_notify::NotifyState;
 use super::start::{StartError, check_device_interfaces, rules_of};
 use super::ways::{self, plan_of};
 use super::{Running, tell_manager};
+use crate::admin::AdminHttp;
 use crate::config::{self, Site};
 use crate::intercept::{self, Passage};
 use crate::net::netlink::Netlink;
@@ -41,6 +42,7 @@ impl Running {
         let links = netlink.links().await?;
         let known = netlink.neighbours().await?;
         check_device_interfaces(&loaded.site, links.values())?;
+        let renewal = AdminHttp::prepare(&loaded.site)?;
         let new = rules_of(loaded.site, Some(&old), &self.tunnels.teller)?;
         new.tunnels.links_listed(&links);
         let (plan, before) = (plan_of(&new), plan_of(&old));
@@ -61,6 +63,7 @@ impl Running {
         }
         new.book.keep(new.policy.exact_names());
         self.neighbours.replace(&new.site.devices.interfaces, links.values(), known);
+        self.admin.renew(renewal);
         self.limits.set(new.site.limits);
         self.audit.set_retention(new.site.audit.retention);
         self.audit.note_reload(old.policy.hash(), new.policy.hash());
@@ -92,6 +95,7 @@ fn needs_restart(old: &Site, new: &Site) -> Result<(), StartError> {
         ("[audit] keys", old.audit.keys == new.audit.keys),
         ("[dns] listen", old.dns.lan().is_some() == new.dns.lan().is_some()),
         ("[admin] socket", old.admin.socket == new.admin.socket),
+        ("[admin] listen", old.admin.listen == new.admin.listen),
         ("[site] name", old.name == new.name),
     ];
     match fixed.into_iter().find(|(_, same)| !same) {

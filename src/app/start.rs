@@ -7,7 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::ways::plan_of;
 use super::{Running, State, TunnelEvents};
-use crate::admin::Control;
+use crate::admin::{AdminError, AdminHttp, Control, MOST_CONNECTIONS};
 use crate::audit::{Audit, AuditOptions, AuditUnavailable};
 use crate::config::{InterfaceName, Site};
 use crate::dns::{DnsOptions, DnsThread};
@@ -33,6 +33,9 @@ pub enum StartError {
     /// The log.
     #[error("the audit log cannot be written: {0}")]
     Audit(#[from] AuditUnavailable),
+    /// The admin listener.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// A resolver.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -97,6 +100,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
         action: format!("cannot make the control socket {}", site.admin.socket.display()),
         source,
     })?;
+    let admin = AdminHttp::bind(site)?;
     rules.book.keep(rules.policy.exact_names());
     let rules = RulesInForce::new(rules);
     let limits = Limits::new(rules.now().site.limits, most_flows);
@@ -140,6 +144,7 @@ pub async fn build(site: Site, path: &Path) -> Result<Running, StartError> {
         threads,
         dns,
         control,
+        admin,
         neighbours,
         limits,
         dials,
@@ -258,7 +263,7 @@ fn raise_descriptor_limit() -> usize {
 /// Pipes of all threads together: three quarters of what an unprivileged user may have at 1 MiB each
 /// (`pipe-user-pages-soft`, pipe(7)).
 pub(super) const PIPES: usize = 48;
-const RESERVED_DESCRIPTORS: usize = 2 * PIPES + 256;
+const RESERVED_DESCRIPTORS: usize = 2 * PIPES + 256 + MOST_CONNECTIONS;
 /// The credential that certifies the audit log's first key.
 const ROOT_KEY: &str = "audit-key";
 /// Flows whose records may be reserved at once.

@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use crate::audit::PacketFacts;
 use crate::canary::{CanaryResult, Leak};
 use crate::intercept::Passage;
+use crate::policy::Asking;
+use crate::proxy::{RefusalBook, SeenRefusal};
 
 /// What the control loop changes and `status` reads.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub struct State {
     /// Why the last reload was refused, while it is the last.
     refused_reload: Mutex<Option<String>>,
     canary: Mutex<Watched>,
+    /// Who sent the packets that the rules refused lately.
+    refused_packets: Mutex<RefusalBook>,
 }
 
 /// What is known of the leak canary.
@@ -50,6 +55,7 @@ impl State {
             routing_intact: AtomicBool::new(true),
             refused_reload: Mutex::new(None),
             canary: Mutex::new(Watched { last: None, since: Instant::now(), closed_by: None }),
+            refused_packets: Mutex::default(),
         }
     }
 
@@ -83,6 +89,22 @@ impl State {
     /// Why the last reload was refused.
     pub fn refused_reload(&self) -> Option<String> {
         self.refused_reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who sent the packets that the rules refused lately.
+    pub fn refused_packets(&self) -> RefusalBook {
+        self.refused_packets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn note_packets(&self, packets: &[PacketFacts]) {
+        let mut book = self.refused_packets.lock().unwrap_or_else(PoisonError::into_inner);
+        for of in packets {
+            // Those of several devices together are in the log and among the counters.
+            let Some(device) = &of.device else { continue };
+            let asking = Asking { address: device.address, mac: Some(device.mac) };
+            let seen = SeenRefusal::packets(asking, of.reason, &of.to);
+            book.note(&seen, of.packets, of.until);
+        }
     }
 
     pub(super) fn note_reload(&self, refused: Option<String>) {

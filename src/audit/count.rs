@@ -1,7 +1,9 @@
 //! Records that count many refusals together.
 
+use std::time::Instant;
+
 use super::clock;
-use super::inbox::{Shared, Unrecorded};
+use super::inbox::Shared;
 use super::kind::{self, Kind};
 use super::record::{self, Record};
 use crate::reason::Reason;
@@ -13,6 +15,28 @@ pub(super) struct Counted {
     /// When it began; `None` where that is not known.
     pub(super) since: Option<u64>,
     pub(super) until: u64,
+}
+
+/// Flows that were refused because there was no room to record them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unrecorded {
+    pub(super) count: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// When the first was counted; what decides when they are recorded.
+    pub(super) since: Instant,
+}
+
+impl Unrecorded {
+    pub(super) fn merge(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let (Some(one), Some(other)) = (one, other) else { return one.or(other) };
+        Some(Self {
+            count: one.count.saturating_add(other.count),
+            first: one.first.min(other.first),
+            last: one.last.max(other.last),
+            since: one.since.min(other.since),
+        })
+    }
 }
 
 /// A record of that many refusals for one reason, of which nothing else is known.

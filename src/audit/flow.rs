@@ -119,6 +119,16 @@ impl FlowRecord {
         self.uid
     }
 
+    /// The device's hardware address, as far as it is known.
+    pub fn mac(&self) -> Option<MacAddr> {
+        self.mac
+    }
+
+    /// The name that the device asked for, as far as it is known.
+    pub fn server_name(&self) -> Option<&ServerName> {
+        self.told.tls.name()
+    }
+
     /// Adds the device's hardware address, where it is known.
     pub fn set_mac(&mut self, mac: Option<MacAddr>) {
         self.mac = mac;

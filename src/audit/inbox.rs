@@ -13,9 +13,11 @@ use uuid::Uuid;
 
 use super::chain::{Head, Hex};
 use super::clock;
+use super::count::Unrecorded;
 use super::errands::Errands;
 use super::keys::NextKey;
 use super::kind;
+use super::lag::Lag;
 use super::{AuditStatus, AuditUnavailable};
 
 /// Resolves when an Open is on disk, or cannot be brought there.
@@ -58,28 +60,6 @@ pub(super) enum Part {
     Key(Box<NextKey>),
 }
 
-/// Flows that were refused because there was no room to record them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unrecorded {
-    pub(super) count: u64,
-    pub(super) first: u64,
-    pub(super) last: u64,
-    /// When the first was counted; what decides when they are recorded.
-    pub(super) since: Instant,
-}
-
-impl Unrecorded {
-    pub(super) fn merge(one: Option<Self>, other: Option<Self>) -> Option<Self> {
-        let (Some(one), Some(other)) = (one, other) else { return one.or(other) };
-        Some(Self {
-            count: one.count.saturating_add(other.count),
-            first: one.first.min(other.first),
-            last: one.last.max(other.last),
-            since: one.since.min(other.since),
-        })
-    }
-}
-
 /// What data threads and the writer share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -109,6 +89,19 @@ struct Queue {
     writer: Attention,
     /// There may be room on the disk again.
     poked: bool,
+    lag: Lag,
+    /// Flows that were refused because they could not be recorded.
+    unrecorded_total: u64,
+    /// Records that were taken and never written.
+    lost: u64,
+}
+
+impl Queue {
+    /// Gives the writer what there is.
+    fn give(&mut self, into: &mut Vec<Entry>) {
+        self.lag.given(self.entries.len());
+        into.append(&mut self.entries);
+    }
 }
 
 /// What the writer is at, so that nobody calls it in vain: under load that is a system call and two
@@ -296,6 +289,7 @@ impl Shared {
         let scarce = self.free.load(Ordering::Relaxed) < self.slots / SCARCE_PART;
         let unawaited = matches!(entry.part, Part::End | Part::Refusal | Part::Extra);
         let urgent = scarce || !unawaited;
+        queue.lag.queued();
         queue.entries.push(entry);
         queue.urgent |= urgent;
         self.call(queue, urgent.then_some(Attention::Lingers));
@@ -315,6 +309,7 @@ impl Shared {
         let mut queue = lock(&self.queue);
         let one = Unrecorded { count: 1, first: now, last: now, since: Instant::now() };
         queue.unrecorded = Unrecorded::merge(queue.unrecorded, Some(one));
+        queue.unrecorded_total = queue.unrecorded_total.saturating_add(1);
         self.call(queue, None);
     }
 
@@ -338,14 +333,14 @@ impl Shared {
             let due = counts.map_or(deadline, |counts| counts.min(deadline));
             let closing = queue.state != State::Open;
             if std::mem::take(&mut queue.poked) && !closing {
-                into.append(&mut queue.entries);
+                queue.give(into);
                 queue.urgent = false;
                 queue.writer = Attention::Busy;
                 return Work::Room;
             }
             let lay = look_at <= now && !slept && !queue.entries.is_empty();
             if queue.urgent || lay || closing || due <= now {
-                into.append(&mut queue.entries);
+                queue.give(into);
                 queue.urgent = false;
                 queue.writer = Attention::Busy;
                 if closing || counts.is_some_and(|due| due <= now) {
@@ -384,7 +379,7 @@ impl Shared {
     /// closed: whoever comes later is told so.
     pub(super) fn end_close(&self, into: &mut Vec<Entry>) {
         let mut queue = lock(&self.queue);
-        into.append(&mut queue.entries);
+        queue.give(into);
         if into.is_empty() {
             queue.state = State::Closed;
             self.change(|health| health.closed = true);
@@ -395,12 +390,15 @@ impl Shared {
     pub(super) fn abandon(&self) {
         let mut queue = lock(&self.queue);
         queue.state = State::Closed;
+        let lost = queue.lag.taken().saturating_add(queue.entries.len());
+        queue.lost = queue.lost.saturating_add(u64::try_from(lost).unwrap_or(u64::MAX));
         queue.entries.clear();
         self.change(|health| health.closed = true);
     }
 
-    /// A batch is durable.
-    pub(super) fn wrote(&self, head: &Head) {
+    /// A batch is durable, and so many records that the writer took are left.
+    pub(super) fn wrote(&self, head: &Head, left: usize) {
+        lock(&self.queue).lag.wrote(left);
         let mut healed = false;
         self.change(|health| {
             health.head = head.clone();
@@ -466,6 +464,11 @@ impl Shared {
     }
 
     pub(super) fn status(&self) -> AuditStatus {
+        let queue = lock(&self.queue);
+        let waiting = queue.lag.taken().saturating_add(queue.entries.len());
+        let lag_seconds = queue.lag.longest().as_secs_f64();
+        let (unrecorded_total, lost_total) = (queue.unrecorded_total, queue.lost);
+        drop(queue);
         let health = lock(&self.health);
         let no_slot = self.free.load(Ordering::Acquire) == 0;
         let usage = self.keeper.usage();
@@ -480,6 +483,10 @@ impl Shared {
             used_bytes: usage.bytes,
             quota_bytes: self.keeper.retention().quota,
             oldest: usage.oldest.and_then(clock::rfc3339),
+            waiting: u64::try_from(waiting).unwrap_or(u64::MAX),
+            lag_seconds,
+            unrecorded_total,
+            lost_total,
         }
     }
 }

@@ -27,6 +27,7 @@ mod journal;
 mod keeper;
 mod keys;
 mod kind;
+mod lag;
 mod manifest;
 mod packets;
 pub mod query;
@@ -135,6 +136,14 @@ pub struct AuditStatus {
     pub quota_bytes: u64,
     /// When the oldest record was written (RFC 3339).
     pub oldest: Option<String>,
+    /// Records on their way to the disk.
+    pub waiting: u64,
+    /// How long the oldest of them has been, in seconds; 0 when none is.
+    pub lag_seconds: f64,
+    /// Flows since the start that were refused because they could not be recorded.
+    pub unrecorded_total: u64,
+    /// Records that were taken and could not be written until the end.
+    pub lost_total: u64,
 }
 
 impl Audit {

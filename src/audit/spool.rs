@@ -17,7 +17,8 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Seal};
 use super::chain::Head;
-use super::inbox::{Entry, Part, Patience, Shared, Unrecorded, Work};
+use super::count::Unrecorded;
+use super::inbox::{Entry, Part, Patience, Shared, Work};
 use super::journal::Journal;
 use super::room::{Room, Wanted};
 use super::segment::SegmentName;
@@ -232,7 +233,7 @@ impl<S: Storage> Writer<S> {
         self.counted = None;
         self.checkpoint = false;
         self.retry_at = None;
-        self.shared.wrote(&self.head);
+        self.shared.wrote(&self.head, self.pending.len().saturating_sub(taken));
         let checkpoint = checkpoint.and_then(|line| self.buffer.get(line));
         self.journal.wrote(since, checkpoint, logged);
         self.settle(taken, before);

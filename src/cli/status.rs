@@ -122,6 +122,10 @@ fn text(report: &Value) -> String {
     let since = audit["oldest"].as_str().map(|at| format!(", oldest of {at}")).unwrap_or_default();
     let (used, quota) = (mib(&audit["used_bytes"]), mib(&audit["quota_bytes"]));
     let _ = writeln!(out, "           {used} of {quota} MiB{since}");
+    let _ = writeln!(out, "Page       {}", word(&report["admin"]["url"]));
+    if let Some(fingerprint) = report["admin"]["fingerprint"].as_str() {
+        let _ = writeln!(out, "           its certificate's SHA-256 {fingerprint}");
+    }
     let _ = writeln!(out, "Rules      restored {} times", report["rules"]["restored_total"]);
     let policy = word(&report["policy"]["hash"]);
     let short = policy.get(..12).unwrap_or(&policy);

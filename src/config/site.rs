@@ -391,6 +391,15 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// `socket`: the control socket (default `/run/sluicegate/control.sock`).
     pub socket: PathBuf,
+    /// `certificate`: a PEM file with the certificate chain to show; one of the gate's own where absent
+    /// and TLS is needed.
+    pub certificate: Option<PathBuf>,
+    /// `key`: its key; there if `certificate` is.
+    pub key: Option<PathBuf>,
+    /// `token-file`: what whoever asks must show.
+    pub token_file: Option<PathBuf>,
+    /// `clients`: a PEM file with the authorities of client certificates that open it, too.
+    pub clients: Option<PathBuf>,
 }
 
 /// `[health]`.

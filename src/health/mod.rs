@@ -3,4 +3,5 @@
 
 mod tls;
 
+pub(crate) use tls::read_roots;
 pub use tls::{Call, Certificate, Examiner, Fault, Offer, RootsError, Shown, Trouble, Until};

@@ -340,7 +340,8 @@ impl ResolvesClientCert for Witness {
     }
 }
 
-fn read_roots(file: &Path) -> Result<RootCertStore, String> {
+/// The certificates of a PEM file, as those that chains may lead to.
+pub(crate) fn read_roots(file: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())?;
     for certificate in certificates {

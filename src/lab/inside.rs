@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::LabError;
 use super::external;
+use super::window;
 
 /// The environment variable that tells the inner process that it is the inner one:
 /// `PID of the outer;its network namespace;its mount namespace;directory`.
@@ -31,14 +32,16 @@ pub fn is_inside() -> bool {
 
 /// Runs this program again, with the same arguments, in namespaces of its own, and waits for it.
 ///
-/// Returns its exit code; 128 plus the signal's number when a signal ended it.
+/// Returns its exit code; 128 plus the signal's number when a signal ended it. Connections to `window`
+/// lead to the listener that the inner process has behind [`WINDOW`](super::window::WINDOW).
 ///
 /// # Errors
 /// [`LabError::NamespacesRefused`] where the machine does not allow it; [`LabError::Interrupted`]
 /// after Ctrl-C or SIGTERM, with everything already cleaned up.
-pub fn reexec_self() -> Result<u8, LabError> {
+pub fn reexec_self(window: Option<std::net::TcpListener>) -> Result<u8, LabError> {
     let enclosure = Enclosure::new()?;
-    let ended = enclosure.run(std::env::args_os().skip(1).collect(), Stdio::inherit)?;
+    let args = std::env::args_os().skip(1).collect();
+    let ended = enclosure.run(args, Stdio::inherit, window)?;
     let code = ended.status.code().or_else(|| ended.status.signal().map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
@@ -89,7 +92,7 @@ pub struct Ended {
 /// As [`reexec_self`].
 pub fn run_test(name: &str) -> Result<Ended, LabError> {
     let args = [name, "--exact", "--nocapture", "--test-threads=1"];
-    Enclosure::new()?.run(args.map(OsString::from).to_vec(), Stdio::piped)
+    Enclosure::new()?.run(args.map(OsString::from).to_vec(), Stdio::piped, None)
 }
 
 /// Makes the namespaces usable, once, and returns the lab's directory.
@@ -132,7 +135,12 @@ impl Enclosure {
         Ok(Self { directory })
     }
 
-    fn run(&self, args: Vec<OsString>, stdio: fn() -> Stdio) -> Result<Ended, LabError> {
+    fn run(
+        &self,
+        args: Vec<OsString>,
+        stdio: fn() -> Stdio,
+        window: Option<std::net::TcpListener>,
+    ) -> Result<Ended, LabError> {
         let program = std::env::current_exe().map_err(LabError::io("find this program"))?;
         let mut marker = OsString::from(format!("{};{};", std::process::id(), own_namespaces()?));
         marker.push(&self.directory);
@@ -150,7 +158,13 @@ impl Enclosure {
             .enable_all()
             .build()
             .map_err(LabError::io("start a runtime"))?;
-        let output = runtime.block_on(wait_or_signal(tokio::process::Command::from(command)))?;
+        let looking = window.map(|window| window::look_in(window, self.directory.clone()));
+        let output = runtime.block_on(async move {
+            let looking = looking.map(tokio::spawn);
+            let output = wait_or_signal(tokio::process::Command::from(command)).await;
+            looking.inspect(tokio::task::JoinHandle::abort);
+            output
+        })?;
         let said = [output.stdout, output.stderr].concat();
         Ok(Ended {
             status: output.status,

@@ -30,6 +30,7 @@ pub mod party;
 pub mod pki;
 pub mod services;
 pub mod topology;
+pub mod window;
 
 mod config;
 mod daemon;
@@ -199,6 +200,14 @@ impl Lab {
         let process = Process::start(party, command, &said)?;
         self.started().push(process.handle());
         Ok(process)
+    }
+
+    /// Opens a window: see [`window`].
+    ///
+    /// # Errors
+    /// When its socket cannot be made.
+    pub fn open_window(&self, to: std::net::SocketAddr) -> Result<(), LabError> {
+        window::open(self, &self.directory, to)
     }
 
     /// Kills the box's IKE daemon of tunnel 1 or 2, as a crash would: its interface goes with it.

@@ -60,6 +60,24 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// A listener for whoever looks at the gate. Its address may come later: a management network that is down
+/// at the start must not keep the gate from starting (`IP_FREEBIND`, ip(7)).
+///
+/// # Errors
+/// `EADDRINUSE` when another program has the port.
+pub fn listen_admin(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
+    socket.bind(&address.into())?;
+    socket.listen(ADMIN_BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
 /// Whether another program listens on a port already. `SO_REUSEPORT` would hide that: two daemons
 /// would share the devices between them.
 ///
@@ -209,6 +227,7 @@ const PROBE_SOON: Duration = Duration::from_secs(1);
 const PROBE_INTERVAL: Duration = Duration::from_secs(20);
 const PROBE_COUNT: u32 = 3;
 /// The kernel clamps it to `net.core.somaxconn`.
+const ADMIN_BACKLOG: i32 = 128;
 const BACKLOG: i32 = 65_535;
 /// Some thousand questions, for a moment in which the thread is busy.
 const DATAGRAM_BUFFER: usize = 1 << 20;

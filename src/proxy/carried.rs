@@ -83,6 +83,7 @@ impl Carried {
         onlookers: Onlookers,
     ) {
         shared.stats.allowed();
+        self.kept.0.opened();
         let legs = match (unregistered(device), unregistered(endpoint)) {
             (Ok(device), Ok(endpoint)) => Legs { device, endpoint },
             (Err(error), _) | (_, Err(error)) => {
@@ -110,8 +111,9 @@ impl Carried {
 
     fn finish(self, end: FlowEnd) {
         let traffic = self.traffic();
-        let Self { bytes, handshake, mut record, kept: (_, _, counted) } = self;
+        let Self { bytes, handshake, mut record, kept: (registered, _, counted) } = self;
         counted.stats().moved(&bytes);
+        registered.ended(traffic.up.saturating_add(traffic.down));
         record.set_handshake(handshake.facts());
         record.close(end, traffic);
     }

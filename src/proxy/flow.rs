@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::net::SendFlags;
 use time::OffsetDateTime;
@@ -19,7 +19,9 @@ use super::dial::{Dialed, dial};
 use super::fingerprints::{Seen, Shown};
 use super::handshake::Handshake;
 use super::inferred::infer;
+use super::latency::SetUpStep;
 use super::limits::{Admitted, TooMany};
+use super::sightings::SeenRefusal;
 use super::stats::Counted;
 use super::thread::Shared;
 use super::tracker::{By, Cut, Registered};
@@ -112,7 +114,16 @@ async fn live(
             let carried = Carried::new(told, handshake, record, (registered, share, counted));
             carried.begin(&shared, [device, endpoint], onlookers);
         }
-        Err(stop) => refuse(&shared, device, record, stop).await,
+        Err(stop) => {
+            let asking = Asking { address: from.0.ip(), mac: record.mac() };
+            let refusal = SeenRefusal {
+                detail: stop.detail.as_deref(),
+                remedy: stop.remedy.clone(),
+                ..SeenRefusal::of(asking, stop.reason, record.server_name(), dialled.0.port())
+            };
+            shared.tracker.sightings(|seen| seen.refused(&refusal));
+            refuse(&shared, device, record, stop).await;
+        }
     }
 }
 
@@ -126,8 +137,10 @@ async fn set_up(
     let Asked { from, dialled, share } = asked;
     let share = share.as_mut().map_err(|too_many| Stop::from(too_many.clone()))?;
     record.set_mac(shared.neighbours.heard(from));
+    let began = Instant::now();
     let heard =
         until_cut(registered, read_hello(shared, device, (from, dialled.ip()), record)).await??;
+    shared.stats.latencies.took(SetUpStep::Hello, began.elapsed());
     share.heard();
     let version = Some(heard.hello.facts.legacy_version);
     let deadline = Instant::now() + SET_UP;
@@ -282,6 +295,9 @@ fn judge(
         Ok(grant) => {
             record.set_rule(granted(policy, &grant));
             if let Some(denial) = grant.would_be() {
+                let learnt = SeenRefusal::learnt(asking, denial, &heard.hello.name, port);
+                shared.stats.learnt();
+                shared.tracker.sightings(|seen| seen.refusals.note(&learnt, 1, SystemTime::now()));
                 let (reason, remedy) = (denial.reason, denial.remedy());
                 record.set_learnt(LearntFacts { reason, remedy });
             }
@@ -337,17 +353,23 @@ async fn connect(
     record: &mut FlowRecord,
     deadline: Instant,
 ) -> Result<Dialed, Stop> {
-    let endpoints = rules
-        .book
-        .find(grant, &rules.site.vpc.zones)
-        .await
-        .map_err(|refused| unresolved(grant, refused))?;
+    let latencies = &shared.stats.latencies;
+    let began = Instant::now();
+    let found = rules.book.find(grant, &rules.site.vpc.zones).await;
+    latencies.took(SetUpStep::Resolve, began.elapsed());
+    let endpoints = found.map_err(|refused| unresolved(grant, refused))?;
     record.set_dns(dns_facts(&endpoints));
     let mut place = shared.dials.enter(&grant.endpoint().id, device)?;
     place.turn().await?;
     let turn = shared.turn.get();
     shared.turn.set(turn.wrapping_add(1));
-    let committed = tokio::time::timeout_at(deadline, record.open());
+    let began = Instant::now();
+    let opened = record.open();
+    let committed = async {
+        let committed = tokio::time::timeout_at(deadline, opened).await;
+        latencies.took(SetUpStep::Audit, began.elapsed());
+        committed
+    };
     let dialing = dial(&endpoints, &rules.tunnels, &shared.memory, turn, deadline);
     let (committed, dialed) = tokio::join!(committed, dialing);
     let unavailable = match committed {
@@ -361,6 +383,7 @@ async fn connect(
     }
     match dialed {
         Ok(dialed) => {
+            latencies.took(SetUpStep::Dial, dialed.took);
             record.set_dial(DialFacts {
                 endpoint: dialed.endpoint.address(),
                 zone: dialed.endpoint.zone().cloned(),

@@ -4,6 +4,7 @@
 //! order of a flow's steps is fixed by types: an Open record needs a grant, a dial needs an
 //! `Endpoint`, a relay needs a `Dialed`.
 
+mod busiest;
 mod carried;
 mod dial;
 mod dials;
@@ -13,19 +14,24 @@ mod generations;
 mod handshake;
 mod inferred;
 mod ja4_cache;
+mod latency;
 mod leaving;
 mod limits;
 mod returns;
+mod sightings;
 mod stats;
 mod thread;
 mod tracker;
 
+pub use busiest::{Busiest, Busy};
 pub use dials::{Dials, DialsStatus};
 pub use fingerprints::Fingerprints;
 pub use ja4_cache::Ja4Cache;
+pub use latency::{Latency, SetUpStep};
 pub use leaving::Leaving;
 pub use limits::Limits;
 pub use returns::{Origin, Returns};
+pub use sightings::{DeviceKey, RefusalBook, Refusals, SeenRefusal, Sightings, Treatment};
 pub use stats::{Stats, Totals};
 pub use thread::{Command, DataThread, Pulse, ThreadLink, ThreadOptions, ThreadReport};
 pub use tracker::FlowStates;

@@ -1,8 +1,10 @@
 //! Counts of a data thread. Written by that thread only, at the beginning and end of flows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::latency::{Latencies, Latency};
 use crate::reason::Reason;
 use crate::relay::FlowBytes;
 
@@ -11,6 +13,8 @@ use crate::relay::FlowBytes;
 pub struct Stats {
     live: AtomicU64,
     allowed: AtomicU64,
+    learnt: AtomicU64,
+    pub(super) latencies: Latencies,
     denied: Vec<AtomicU64>,
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
@@ -19,16 +23,18 @@ pub struct Stats {
 }
 
 /// The counts of all threads together.
-#[derive(Clone, Debug, Default, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct Totals {
     /// Flows that live now.
     pub live: u64,
     /// Flows that were allowed and connected.
     pub allowed_total: u64,
+    /// Of these, how many by learn mode only.
+    pub learnt_total: u64,
     /// Flows that were refused or could not be connected.
     pub denied_total: u64,
     /// Of these, how many for each reason; reasons without any are left out.
-    pub denied_by_reason: std::collections::BTreeMap<&'static str, u64>,
+    pub denied_by_reason: BTreeMap<&'static str, u64>,
     /// Bytes of ended flows from devices to endpoints.
     pub bytes_up: u64,
     /// Bytes of ended flows from endpoints to devices.
@@ -39,6 +45,26 @@ pub struct Totals {
     pub bytes_up_spliced: u64,
     /// And those from endpoints to devices.
     pub bytes_down_spliced: u64,
+    /// How long each step of their set-up took.
+    pub set_up: Vec<Latency>,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            live: 0,
+            allowed_total: 0,
+            learnt_total: 0,
+            denied_total: 0,
+            denied_by_reason: BTreeMap::new(),
+            bytes_up: 0,
+            bytes_down: 0,
+            bytes_spliced: 0,
+            bytes_up_spliced: 0,
+            bytes_down_spliced: 0,
+            set_up: Latency::none(),
+        }
+    }
 }
 
 impl Default for Stats {
@@ -47,6 +73,8 @@ impl Default for Stats {
         Self {
             live: zero(),
             allowed: zero(),
+            learnt: zero(),
+            latencies: Latencies::default(),
             denied: Reason::ALL.iter().map(|_| zero()).collect(),
             bytes_up: zero(),
             bytes_down: zero(),
@@ -59,6 +87,11 @@ impl Default for Stats {
 impl Stats {
     pub(super) fn allowed(&self) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Of those that are allowed, one that learn mode alone lets through.
+    pub(super) fn learnt(&self) {
+        self.learnt.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn denied(&self, reason: Reason) {
@@ -90,6 +123,8 @@ impl Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         totals.live += read(&self.live);
         totals.allowed_total += read(&self.allowed);
+        totals.learnt_total += read(&self.learnt);
+        self.latencies.add_to(&mut totals.set_up);
         for (reason, count) in Reason::ALL.iter().zip(&self.denied) {
             let count = read(count);
             if count > 0 {

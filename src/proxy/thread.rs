@@ -21,6 +21,7 @@ use super::ja4_cache::Ja4Cache;
 use super::leaving::{self, Leaving};
 use super::limits::Limits;
 use super::returns::{Origin, Returns};
+use super::sightings::Sightings;
 use super::stats::Stats;
 use super::tracker::{Cut, FlowStates, LOOK_AGAIN, Tracker};
 use super::{Rules, RulesInForce};
@@ -75,6 +76,8 @@ pub struct ThreadReport {
     pub relay: RelayCounters,
     /// How its flows are.
     pub flows: FlowStates,
+    /// What it has seen lately.
+    pub sightings: Sightings,
 }
 
 impl ThreadReport {
@@ -82,6 +85,7 @@ impl ThreadReport {
     pub fn add(&mut self, other: &Self) {
         self.relay.add(&other.relay);
         self.flows.add(&other.flows);
+        self.sightings.add(&other.sightings);
     }
 }
 
@@ -315,8 +319,11 @@ async fn sweep(shared: Rc<Shared>) {
 }
 
 fn report(shared: &Shared, answer: oneshot::Sender<ThreadReport>) {
-    let mut report =
-        ThreadReport { relay: shared.reactor.pool().counters(), ..ThreadReport::default() };
+    let mut report = ThreadReport {
+        relay: shared.reactor.pool().counters(),
+        flows: FlowStates::default(),
+        sightings: shared.tracker.sightings(|seen| seen.clone()),
+    };
     shared.tracker.count(&mut report.flows);
     report.flows.half_closed = report.relay.half_closed;
     // Who asked may not want to know any more.

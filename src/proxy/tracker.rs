@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::Rules;
 use super::returns::{Earlier, Origin, Returns};
+use super::sightings::Sightings;
 use crate::config::InterfaceName;
 use crate::intern::Interner;
 use crate::policy::{Asking, Grant};
@@ -76,6 +77,7 @@ pub(super) struct Tracker {
     began: Instant,
     empty: Notify,
     returns: Arc<Returns>,
+    sightings: RefCell<Sightings>,
 }
 
 /// Flows by their place; the place of one that has ended is taken by the next.
@@ -135,7 +137,13 @@ impl Tracker {
             began: Instant::now(),
             empty: Notify::new(),
             returns,
+            sightings: RefCell::default(),
         })
+    }
+
+    /// Tells or asks what was seen lately.
+    pub(super) fn sightings<T>(&self, job: impl FnOnce(&mut Sightings) -> T) -> T {
+        job(&mut self.sightings.borrow_mut())
     }
 
     pub(super) fn register(self: &Rc<Self>) -> Registered {
@@ -307,6 +315,23 @@ impl Registered {
     pub(super) fn relayed(&self, key: Key) {
         self.tracked.relayed.set(Some(key));
         self.tracked.waker.take();
+    }
+
+    /// Notes for those who look at the gate that the flow is connected.
+    pub(super) fn opened(&self) {
+        self.seen(|seen, asking, grant| seen.opened(asking, grant.name()));
+    }
+
+    /// Notes that it has ended, and what it moved in both directions.
+    pub(super) fn ended(&self, bytes: u64) {
+        self.seen(|seen, asking, grant| seen.ended(asking, grant.name(), bytes));
+    }
+
+    fn seen(&self, job: impl FnOnce(&mut Sightings, Asking, &Grant)) {
+        let permit = self.tracked.permit.borrow();
+        if let (Some(asking), Some(permit)) = (self.tracked.asking.get(), permit.as_deref()) {
+            self.tracker.sightings(|seen| job(seen, asking, &permit.grant));
+        }
     }
 
     /// Resolves when the flow is to be cut.

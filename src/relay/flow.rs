@@ -131,18 +131,20 @@ impl<T: Owner> Flow<T> {
 
     /// Moves the bytes that `source` sends.
     fn pump(&mut self, pool: &RelayPool, source: Side) -> Halt {
-        let bytes = self.owner.bytes();
+        let (bytes, sum) = (self.owner.bytes(), &pool.count);
         let [device, endpoint] = [
             Socket { fd: self.legs.device.as_fd(), known: &self.device },
             Socket { fd: self.legs.endpoint.as_fd(), known: &self.endpoint },
         ];
         let (half, other, leg) = match source {
             Side::Device => {
-                let leg = Leg { source: device, sink: endpoint, pool, bytes: &bytes.up };
+                let (bytes, sum) = (&bytes.up, &sum.up);
+                let leg = Leg { source: device, sink: endpoint, pool, bytes, sum };
                 (&mut self.up, &mut self.down, leg)
             }
             Side::Endpoint => {
-                let leg = Leg { source: endpoint, sink: device, pool, bytes: &bytes.down };
+                let (bytes, sum) = (&bytes.down, &sum.down);
+                let leg = Leg { source: endpoint, sink: device, pool, bytes, sum };
                 (&mut self.down, &mut self.up, leg)
             }
         };

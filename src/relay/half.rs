@@ -32,7 +32,10 @@ pub(super) struct Leg<'a> {
     pub(super) source: Socket<'a>,
     pub(super) sink: Socket<'a>,
     pub(super) pool: &'a RelayPool,
+    /// The flow's count.
     pub(super) bytes: &'a DirectionBytes,
+    /// That of all flows of the thread.
+    pub(super) sum: &'a DirectionBytes,
 }
 
 /// How far a direction's stream has come.
@@ -174,7 +177,7 @@ impl Half {
             match ready!(attempt(leg.sink, Way::Out, held, || splice_out(pipe, leg))) {
                 Ok(size) => {
                     add(&leg.bytes.spliced, size);
-                    add(&leg.pool.count.spliced, size);
+                    add(&leg.sum.spliced, size);
                 }
                 Err(error) if is_no_splicing(&error) => self.refuse(leg.pool),
                 Err(error) => return Poll::Ready(Err(error)),
@@ -371,7 +374,7 @@ fn is_no_splicing(error: &io::Error) -> bool {
 
 fn count_copied(leg: Leg<'_>, size: usize) {
     add(&leg.bytes.copied, size);
-    add(&leg.pool.count.copied, size);
+    add(&leg.sum.copied, size);
 }
 
 /// Bytes that a direction has delivered.

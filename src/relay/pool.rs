@@ -6,9 +6,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::Engine;
 use super::chunk::Chunk;
 use super::pipe::Pipe;
+use super::{DirectionBytes, Engine};
 
 /// What a thread's relays share: pipes, the copy buffer, counters. One per data thread.
 #[derive(Debug)]
@@ -53,6 +53,10 @@ pub struct RelayCounters {
     pub copied: u64,
     /// Bytes that went through a pipe inside the kernel.
     pub spliced: u64,
+    /// Of those that were copied, bytes from devices to endpoints.
+    pub copied_up: u64,
+    /// The same of those that were spliced.
+    pub spliced_up: u64,
 }
 
 impl RelayCounters {
@@ -68,6 +72,8 @@ impl RelayCounters {
             (&mut self.refused, other.refused),
             (&mut self.copied, other.copied),
             (&mut self.spliced, other.spliced),
+            (&mut self.copied_up, other.copied_up),
+            (&mut self.spliced_up, other.spliced_up),
         ] {
             *sum = sum.saturating_add(part);
         }
@@ -84,8 +90,8 @@ pub(super) struct Counts {
     pub(super) promotions: Cell<u64>,
     pub(super) demotions: Cell<u64>,
     pub(super) refused: Cell<u64>,
-    pub(super) copied: Cell<u64>,
-    pub(super) spliced: Cell<u64>,
+    pub(super) up: DirectionBytes,
+    pub(super) down: DirectionBytes,
 }
 
 impl RelayPool {
@@ -97,6 +103,7 @@ impl RelayPool {
     /// What the relays of this thread have done so far.
     pub fn counters(&self) -> RelayCounters {
         let count = &self.count;
+        let (up, down) = (&count.up, &count.down);
         RelayCounters {
             half_closed: count.half_closed.get(),
             pipes_in_use: count.pipes_in_use.get(),
@@ -105,8 +112,10 @@ impl RelayPool {
             promotions: count.promotions.get(),
             demotions: count.demotions.get(),
             refused: count.refused.get(),
-            copied: count.copied.get(),
-            spliced: count.spliced.get(),
+            copied: up.copied.get().saturating_add(down.copied.get()),
+            spliced: up.spliced.get().saturating_add(down.spliced.get()),
+            copied_up: up.copied.get(),
+            spliced_up: up.spliced.get(),
         }
     }
 

@@ -8,6 +8,7 @@ mod cases;
 mod play;
 mod table;
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,11 +32,14 @@ pub(super) struct Options {
     /// Keep the run's audit log in this directory
     #[arg(long, value_name = "DIR")]
     audit: Option<PathBuf>,
+    /// Afterwards keep the plant busy and show the gate's status page at this address of this machine
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:9443")]
+    page: Option<SocketAddr>,
 }
 
 pub(super) fn run(options: &Options) -> ExitCode {
     if !inside::is_inside() {
-        return match inside::reexec_self() {
+        return match window(options).and_then(inside::reexec_self) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error, 1),
         };
@@ -45,6 +49,20 @@ pub(super) fn run(options: &Options) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => fail(&error, 1),
     }
+}
+
+/// Where the status page is shown, if it is.
+fn window(options: &Options) -> Result<Option<TcpListener>, LabError> {
+    let Some(address) = options.page else { return Ok(None) };
+    let show = |error| LabError::io(format!("show the status page at {address}"))(error);
+    if !address.ip().is_loopback() {
+        // The page inside has no lock: nobody else may look through the window.
+        return Err(show(std::io::Error::other("only an address of loopback can be used")));
+    }
+    let listener = TcpListener::bind(address).map_err(show)?;
+    let at = listener.local_addr().map_err(show)?;
+    note(&format!("the status page will be at http://{at}/ when all flows are played"));
+    Ok(Some(listener))
 }
 
 fn play(options: &Options) -> Result<bool, LabError> {
@@ -80,6 +98,11 @@ fn play(options: &Options) -> Result<bool, LabError> {
         print(&format!("{}\n", json!({ "cases": rows, "leaked_packets": leaked, "ok": ok })));
     } else {
         table.foot(rows.len(), leaked, ok);
+    }
+    if options.page.is_some() {
+        lab.open_window(([127, 0, 0, 1], 9443).into())?;
+        note("the status page is open; Ctrl-C ends the demo");
+        theatre.keep_busy()?;
     }
     Ok(ok)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::cases::{Act, Case, Fault, To};
+use super::cases::{Act, CASES, Case, Fault, To};
 use crate::audit::read;
 use crate::lab::device::{
     Call, DEADLINE, Failure, HttpReply, echo, exchange, tcp_connect, tls_connect, tls10_hello,
@@ -81,6 +81,34 @@ impl<'a> Theatre<'a> {
         };
         self.mend(case)?;
         Ok(judge(case, outcome, played))
+    }
+
+    /// Has devices go on as they would in a plant, for as long as the gate runs: some flows that live long,
+    /// and others that come and go.
+    ///
+    /// # Errors
+    /// When the system cannot say whether it runs.
+    pub(super) fn keep_busy(&self) -> Result<(), LabError> {
+        for case in CASES.iter().filter(|case| matches!(case.act, Act::Mqtt | Act::MqttAlpn)) {
+            let (pki, case) = (self.lab.pki(), *case);
+            // It goes on when nobody waits for it.
+            let _ = self.lab.device(case.device).spawn(async move || {
+                let call = Call::new(case.to.address(case.port), case.host).with_certificate();
+                let session = tls_connect(&pki, &call).await;
+                std::future::pending::<()>().await;
+                drop(session);
+            });
+        }
+        let well = CASES.iter().filter(|case| case.fault == Fault::None);
+        for case in well.cycle() {
+            if self.daemon.process().ended()?.is_some() {
+                break;
+            }
+            // What comes out was judged before.
+            let _ = self.act(case);
+            std::thread::sleep(BREATH);
+        }
+        Ok(())
     }
 
     fn break_it(&self, case: &Case) -> Result<(), LabError> {
@@ -361,4 +389,6 @@ fn tunnels(status: &Value) -> impl Iterator<Item = &Value> {
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two flows of a plant that goes on.
+const BREATH: Duration = Duration::from_millis(300);
 const GLANCE: Duration = Duration::from_millis(20);

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::diagnostics::{Problem, Report};
-use crate::config::reader::Table;
+use crate::config::diagnostics::{Problem, Report, Span};
+use crate::config::reader::{At, Table};
 use crate::config::values;
 use crate::config::{Admin, AuditConfig, Engine, Health, Intercept, Limits, OnFull, Retention};
 
@@ -46,6 +46,10 @@ impl Draft {
             admin: Admin {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_ADMIN_PORT)),
                 socket: PathBuf::from(DEFAULT_SOCKET),
+                certificate: None,
+                key: None,
+                token_file: None,
+                clients: None,
             },
             health: Health::default(),
         };
@@ -144,24 +148,73 @@ impl Draft {
 
     fn read_admin(&mut self, root: &mut Table<'_>, report: &Report) {
         let Some(mut table) = root.optional_table("admin") else { return };
-        if let Some(listen) = table.optional("listen").and_then(|v| v.parse(values::listen)) {
-            if listen.value.port() == self.port {
-                let what = format!("port {} belongs to the interception", self.port);
-                let help = "choose another port here, or another `port` in [intercept]";
-                report.error(Problem::at(listen.span.clone(), what).help(help));
-            }
-            if listen.value.ip().is_unspecified() {
-                let what = "the status page listens on every interface, also where devices are";
-                let help = "write the address of a management interface, or 127.0.0.1:9443";
-                report.warning(Problem::at(listen.span.clone(), what).help(help));
-            }
-            self.admin.listen = listen.value;
-        }
+        let listen = table.optional("listen").and_then(|value| value.parse(values::listen));
         let socket = table.optional("socket").and_then(|value| value.parse(values::socket_path));
         if let Some(socket) = socket {
             self.admin.socket = socket.value;
         }
+        let [certificate, key, token_file, clients] =
+            ["certificate", "key", "token-file", "clients"].map(|key| Asked::read(&mut table, key));
+        for (one, other, missing) in
+            [(&certificate, &key, "key"), (&key, &certificate, "certificate")]
+        {
+            if let (Some(at), false) = (&one.at, other.is_there) {
+                let what = format!("there is no `{missing}` for it");
+                let help = format!(
+                    "add `{missing} = \"/etc/sluicegate/admin-{missing}.pem\"`, or remove this"
+                );
+                report.error(Problem::at(at.clone(), what).help(help).needs_whole_file());
+            }
+        }
+        if let Some(listen) = listen {
+            self.check_listen(&listen, token_file.is_there || clients.is_there, report);
+            self.admin.listen = listen.value;
+        }
+        self.admin.certificate = certificate.path;
+        self.admin.key = key.path;
+        self.admin.token_file = token_file.path;
+        self.admin.clients = clients.path;
         table.finish();
+    }
+
+    fn check_listen(&self, listen: &At<SocketAddr>, has_door: bool, report: &Report) {
+        let address = listen.value.ip();
+        if listen.value.port() == self.port {
+            let what = format!("port {} belongs to the interception", self.port);
+            let help = "choose another port here, or another `port` in [intercept]";
+            report.error(Problem::at(listen.span.clone(), what).help(help));
+        }
+        if !address.is_loopback() && !has_door {
+            let what = format!("whoever reaches {} could see what devices do", listen.value);
+            let help = "add `token-file`, with what `openssl rand -hex 32` prints in the file, or \
+                        `clients`; or listen on 127.0.0.1";
+            report.error(Problem::at(listen.span.clone(), what).help(help).needs_whole_file());
+        }
+        if address.is_unspecified() {
+            let what = "the status page listens on every interface, also where devices are";
+            let help = "write the address of a management interface, or 127.0.0.1:9443";
+            report.warning(Problem::at(listen.span.clone(), what).help(help));
+        }
+    }
+}
+
+/// A path that may be absent.
+struct Asked {
+    path: Option<PathBuf>,
+    /// Where it stands, if it can be read.
+    at: Option<Span>,
+    /// The key is there, whatever it says.
+    is_there: bool,
+}
+
+impl Asked {
+    fn read(table: &mut Table<'_>, key: &'static str) -> Self {
+        let value = table.optional(key);
+        let is_there = value.is_some();
+        match value.and_then(|value| value.parse(values::path)) {
+            Some(At { value, span }) => Self { path: Some(value), at: Some(span), is_there },
+            None => Self { path: None, at: None, is_there },
+        }
     }
 }
 

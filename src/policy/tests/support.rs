@@ -50,6 +50,10 @@ pub(super) fn bare() -> Site {
         admin: Admin {
             listen: (Ipv4Addr::LOCALHOST, 9443).into(),
             socket: "/nowhere/control.sock".into(),
+            certificate: None,
+            key: None,
+            token_file: None,
+            clients: None,
         },
         health: Health::default(),
         canary: None,

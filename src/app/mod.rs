@@ -90,6 +90,7 @@ impl Running {
         self.lead_out().await;
         self.repair().await;
         ways::watch(&self.rules.now(), &self.rules);
+        ways::watch_endpoints(&self.rules);
         let mut refused = Refused::default();
         self.record_refused(&mut refused).await;
         tracing::info!("the gate is ready");

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::net::TcpStream;
 
+use super::Rules;
 use crate::config::InterfaceName;
 use crate::net::socket::{self, Way};
 use crate::reason::Reason;
@@ -93,16 +94,22 @@ impl Candidate {
 /// flows over the ENIs.
 pub(super) async fn dial(
     endpoints: &Endpoints,
-    tunnels: &Tunnels,
+    rules: &Rules,
     memory: &DialMemory,
     turn: usize,
     deadline: tokio::time::Instant,
 ) -> Result<Dialed, DialFailed> {
+    let tunnels = &*rules.tunnels;
     let ways = tunnels.up();
     if ways.is_empty() {
         return Err(DialFailed { reason: Reason::TunnelDown, detail: tunnels.why_none() });
     }
-    let candidates = candidates(endpoints.list(), &ways, memory, turn);
+    let mut candidates = candidates(endpoints.list(), &ways, memory, turn);
+    let down = rules.health.down();
+    if !down.is_empty() {
+        // Last, and not left out: health may be wrong, and a flow must not fail by it.
+        candidates.sort_by_key(|candidate| down.contains(&candidate.endpoint.address()));
+    }
     let began = Instant::now();
     let mut race = Race { candidates: &candidates, memory, started: 0, failures: Vec::new() };
     let deadline = deadline.min(tokio::time::Instant::now() + BUDGET);

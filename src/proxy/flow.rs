@@ -348,7 +348,7 @@ async fn connect(
     let turn = shared.turn.get();
     shared.turn.set(turn.wrapping_add(1));
     let committed = tokio::time::timeout_at(deadline, record.open());
-    let dialing = dial(&endpoints, &rules.tunnels, &shared.memory, turn, deadline);
+    let dialing = dial(&endpoints, rules, &shared.memory, turn, deadline);
     let (committed, dialed) = tokio::join!(committed, dialing);
     let unavailable = match committed {
         Ok(Ok(())) => None,

@@ -16,6 +16,7 @@ use crate::app::State;
 use crate::audit::{Audit, AuditStatus};
 use crate::config::PolicyMode;
 use crate::dns::{DnsStats, DnsStatus};
+use crate::health::{Ailment, InterfaceStatus, Subject, Weight};
 use crate::intercept;
 use crate::intercept::nft;
 use crate::name::ServerName;
@@ -104,6 +105,11 @@ pub struct EndpointStatus {
     pub reason: Option<Reason>,
     /// Every endpoint of the service has this name, so that it does not resolve is a problem.
     pub required: bool,
+    /// The network interfaces behind it, by address and port.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// What their examination says.
+    #[serde(skip)]
+    pub ailments: Vec<Ailment>,
 }
 
 /// The data threads.
@@ -192,9 +198,7 @@ impl Reporter {
         let mut report = Report {
             healthy: true,
             problems: Vec::new(),
-            notices: learning(rules.site.policy.mode, OffsetDateTime::now_utc())
-                .into_iter()
-                .collect(),
+            notices: Vec::new(),
             site: rules.site.name.clone(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: self.started.elapsed().as_secs(),
@@ -223,6 +227,10 @@ impl Reporter {
             },
         };
         report.problems = problems(&report);
+        report.notices.extend(learning(rules.site.policy.mode, OffsetDateTime::now_utc()));
+        report.notices.extend(rules.health.roots_fault().map(unusable_roots));
+        let ailing = ailing(&report.endpoints, Weight::Notice);
+        report.notices.extend(ailing);
         report.healthy = report.problems.is_empty();
         report
     }
@@ -245,6 +253,10 @@ fn endpoints(rules: &Rules) -> Vec<EndpointStatus> {
                 resolve::check(&addresses, &exact.endpoint.networks, vpc).err().map(|(r, _)| r)
             }
         };
+        let zones = &rules.site.vpc.zones;
+        let interfaces = rules.health.of(&exact.name, zones);
+        let service = rules.site.service(&exact.endpoint.id);
+        let subject = Subject { exact, service, places: &[], zones };
         EndpointStatus {
             endpoint: Arc::clone(&exact.endpoint.id),
             name: exact.name.clone(),
@@ -253,6 +265,8 @@ fn endpoints(rules: &Rules) -> Vec<EndpointStatus> {
             last_good: known.is_some_and(|known| known.last_good),
             reason,
             required: exact.offered == Offered::Always,
+            ailments: Ailment::all(subject, &interfaces),
+            interfaces,
         }
     };
     rules.policy.exact_names().iter().map(status).collect()
@@ -332,6 +346,9 @@ fn problems(report: &Report) -> Vec<Problem> {
         let sentence = format!("{} ({}): {}", endpoint.name, endpoint.endpoint, reason.sentence());
         add(reason.code(), sentence, reason.remedy());
     }
+    for Problem { code, sentence, remedy } in ailing(&report.endpoints, Weight::Problem) {
+        add(&code, sentence, &remedy);
+    }
     let ThreadsStatus { all, working } = report.threads;
     if working < all {
         let sentence = format!(
@@ -345,6 +362,24 @@ fn problems(report: &Report) -> Vec<Problem> {
     }
     problems.extend(report.headroom.iter().filter_map(Headroom::problem));
     problems
+}
+
+/// What the examination of endpoints says.
+fn ailing(endpoints: &[EndpointStatus], weight: Weight) -> impl Iterator<Item = Problem> {
+    let all = endpoints.iter().flat_map(|endpoint| &endpoint.ailments);
+    all.filter(move |ailment| ailment.weight == weight).map(|ailment| Problem {
+        code: ailment.code.to_owned(),
+        sentence: ailment.words.sentence(),
+        remedy: ailment.words.remedy.clone(),
+    })
+}
+
+fn unusable_roots(fault: String) -> Problem {
+    Problem {
+        code: "health_roots".to_owned(),
+        sentence: format!("{fault}; certificates are checked in themselves alone."),
+        remedy: "Correct [health] roots, or remove it.".to_owned(),
+    }
 }
 
 /// Learn mode is the site's own choice, but nobody may take it for enforcement.

@@ -239,14 +239,14 @@ fn a_gate_that_is_away_and_files_that_do_not_fit_are_named() {
 
         let roots = lab.directory().join("roots.pem");
         openssl_root(&lab, &roots);
-        let health = format!("{config}\n[health]\nroots = \"{}\"\n", roots.display());
+        let health = with_roots(&config, &roots.display().to_string());
         let findings = examine(&lab, &write_config(&lab, "roots.toml", &health));
         assert_named(&findings, "unknown root", "certificate", "comes from no trusted root");
         let trusted = lab.directory().join("ca.pem");
-        let health = format!("{config}\n[health]\nroots = \"{}\"\n", trusted.display());
+        let health = with_roots(&config, &trusted.display().to_string());
         let findings = examine(&lab, &write_config(&lab, "trusted.toml", &health));
         assert!(!findings.iter().any(|f| f["check"] == "certificate"), "{:#?}", wrong(&findings));
-        let health = format!("{config}\n[health]\nroots = \"/nonexistent.pem\"\n");
+        let health = with_roots(&config, "/nonexistent.pem");
         let findings = examine(&lab, &write_config(&lab, "none.toml", &health));
         assert_named(&findings, "no roots", "roots", "/nonexistent.pem");
 
@@ -295,6 +295,10 @@ fn a_path_that_swallows_large_packets_is_named_with_the_size_that_passes() {
         let findings = examine(&lab, &config);
         assert_named(&findings, "black hole", "mtu", "1240 bytes of segment get through");
     });
+}
+
+fn with_roots(config: &str, file: &str) -> String {
+    config.replace("[health]\n", &format!("[health]\nroots = \"{file}\"\n"))
 }
 
 /// A root that has signed nothing here.

@@ -79,3 +79,92 @@ impl Ailment {
         Some(Self { code, weight, words })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::sync::Arc;
+
+    use super::super::standing::{Failure, Stage};
+    use super::super::tls::Fault;
+    use super::*;
+    use crate::policy::{EndpointRule, ExactName, Offered};
+
+    fn interface(place: &str, state: Condition) -> InterfaceStatus {
+        let failure = (state == Condition::Down).then(|| Failure {
+            stage: Stage::Connect,
+            kind: ErrorKind::TimedOut,
+            error: "timed out".to_owned(),
+        });
+        InterfaceStatus {
+            address: place.parse().expect("an address"),
+            zone: None,
+            state,
+            since_seconds: 0,
+            latency_ms: None,
+            certificate: Some(Certificate::Good),
+            reason: None,
+            failure,
+        }
+    }
+
+    fn said(interfaces: &[InterfaceStatus]) -> Vec<(&'static str, Weight, String)> {
+        let exact = ExactName {
+            name: "historian.corp.example".parse().expect("a name"),
+            endpoint: Arc::new(EndpointRule {
+                id: Arc::from("historian"),
+                service: Arc::from("historian"),
+                networks: Box::new([]),
+            }),
+            ports: Box::new([443, 8443]),
+            offered: Offered::Always,
+        };
+        let subject = Subject { exact: &exact, service: None, places: &[], zones: &[] };
+        let all = Ailment::all(subject, interfaces).into_iter();
+        all.map(|ailment| (ailment.code, ailment.weight, ailment.words.sentence())).collect()
+    }
+
+    #[test]
+    fn one_zone_is_a_notice_and_all_of_a_port_are_a_problem() {
+        use Condition::{Down, Suspect, Up};
+        let all = |states: [Condition; 4]| {
+            let places = ["10.20.0.9:443", "10.20.0.9:8443", "10.20.1.9:443", "10.20.1.9:8443"];
+            let all = places.into_iter().zip(states);
+            said(&all.map(|(place, state)| interface(place, state)).collect::<Vec<_>>())
+        };
+        assert_eq!(all([Up, Suspect, Suspect, Suspect]), []);
+        let notice = "10.20.0.9:443 and 10.20.0.9:8443 cannot be reached for \
+                      historian.corp.example: timed out; flows take the others.";
+        let expected = ("endpoint_degraded", Weight::Notice, notice.to_owned());
+        assert_eq!(all([Down, Down, Up, Suspect]), [expected]);
+        let codes = |said: Vec<(&'static str, Weight, String)>| {
+            said.into_iter().map(|(code, ..)| code).collect::<Vec<_>>()
+        };
+        assert_eq!(codes(all([Down, Up, Down, Up])), ["endpoint_down"]);
+        assert_eq!(codes(all([Down, Down, Down, Up])), ["endpoint_down", "endpoint_degraded"]);
+        assert_eq!(codes(all([Down; 4])), ["endpoint_down"]);
+    }
+
+    #[test]
+    fn the_worst_certificate_is_told_of() {
+        let show = |certificates: [Certificate; 3]| {
+            let all = certificates.into_iter().zip(["10.20.0.9:1", "10.20.1.9:1", "10.20.2.9:1"]);
+            let all = all.map(|(certificate, place)| InterfaceStatus {
+                certificate: Some(certificate),
+                ..interface(place, Condition::Up)
+            });
+            said(&all.collect::<Vec<_>>())
+        };
+        let expiring = |days| Certificate::Expiring { days };
+        assert_eq!(show([Certificate::Good, Certificate::Unproven, Certificate::Good]), []);
+        let sentence = "The certificate of 10.20.2.9:1 for historian.corp.example expires in fewer \
+                        than 7 days.";
+        let expected = ("certificate_expiring", Weight::Notice, sentence.to_owned());
+        assert_eq!(show([Certificate::Good, expiring(21), expiring(7)]), [expected]);
+        let bad = Certificate::Bad(Fault::OtherName);
+        let sentence = "The certificate of 10.20.0.9:1 and 10.20.2.9:1 for historian.corp.example \
+                        is for other names.";
+        let expected = ("certificate_wrong", Weight::Problem, sentence.to_owned());
+        assert_eq!(show([bad.clone(), expiring(7), bad]), [expected]);
+    }
+}

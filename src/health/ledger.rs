@@ -138,3 +138,46 @@ impl Health {
         self.standings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::time::Duration;
+
+    use super::super::standing::Stage;
+    use super::super::tls::Offer;
+    use super::*;
+
+    fn target(name: &str) -> Target {
+        let name = name.parse().expect("a name");
+        Target { name, to: ([10, 20, 0, 13], 443).into(), offer: Offer::Tls12 }
+    }
+
+    #[test]
+    fn an_address_is_down_when_each_of_its_names_is() {
+        let (one, two) = (target("one.s3.example"), target("two.s3.example"));
+        let (health, now) = (Health::default(), Instant::now());
+        let fail = |target: &Target| {
+            let (stage, kind) = (Stage::Handshake, ErrorKind::ConnectionReset);
+            let failure = Failure { stage, kind, error: "reset".to_owned() };
+            health.note(target, Seen::Failed(failure), now)
+        };
+        assert_eq!(fail(&one), None, "nobody asks about it");
+        health.keep(&[one.clone(), two.clone()], now);
+        for condition in [Condition::Suspect, Condition::Down] {
+            assert_eq!(fail(&one), Some(condition));
+        }
+        assert!(health.down().is_empty(), "the other name may work there");
+        fail(&two);
+        fail(&two);
+        assert!(health.down().contains(&two.to));
+        let (latency, certificate) = (Duration::from_millis(1), Certificate::Good);
+        health.note(&two, Seen::Answer { latency, certificate }, now);
+        assert!(health.down().is_empty());
+        // The good name is no longer the site's.
+        health.keep(std::slice::from_ref(&one), now);
+        assert!(health.down().contains(&one.to));
+        health.keep(&[], now);
+        assert!(health.down().is_empty());
+    }
+}

@@ -229,3 +229,191 @@ const AGAIN: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 8;
 /// For the connection, and then for the certificate: as long as a Greengrass core waits.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::net::Ipv4Addr;
+
+    use super::super::standing::Stage;
+    use super::super::tls::Certificate;
+    use super::*;
+    use crate::config::InterfaceName;
+
+    /// What the watch sees, and what it has asked.
+    struct Stand {
+        health: Arc<Health>,
+        scene: RefCell<Scene>,
+        /// How long an answer takes, and whether there is one.
+        takes: Cell<Duration>,
+        silent: Cell<Option<SocketAddr>>,
+        asked: RefCell<Vec<(Instant, SocketAddr)>>,
+        at_once: Cell<usize>,
+        most_at_once: Cell<usize>,
+    }
+
+    impl Stand {
+        fn new(targets: u8) -> Self {
+            let scene = Scene {
+                way: Some(way("xfrm101")),
+                targets: (0..targets).map(target).collect(),
+                every: EVERY,
+                roots: None,
+            };
+            Self {
+                health: Arc::default(),
+                scene: RefCell::new(scene),
+                takes: Cell::new(Duration::from_millis(5)),
+                silent: Cell::new(None),
+                asked: RefCell::default(),
+                at_once: Cell::new(0),
+                most_at_once: Cell::new(0),
+            }
+        }
+
+        async fn look(&self, look: Look) -> Seen {
+            let to = look.target.to;
+            self.asked.borrow_mut().push((Instant::now(), to));
+            self.at_once.set(self.at_once.get() + 1);
+            self.most_at_once.set(self.most_at_once.get().max(self.at_once.get()));
+            tokio::time::sleep(self.takes.get()).await;
+            self.at_once.set(self.at_once.get() - 1);
+            if self.silent.get() == Some(to) {
+                let (kind, error) = (std::io::ErrorKind::TimedOut, "timed out".to_owned());
+                return Seen::Failed(Failure { stage: Stage::Connect, kind, error });
+            }
+            Seen::Answer { latency: self.takes.get(), certificate: Certificate::Good }
+        }
+
+        /// Watches while `meanwhile` goes on.
+        async fn watch(&self, meanwhile: impl Future<Output = ()>) {
+            let health = Arc::clone(&self.health);
+            let watching =
+                keep_looking(health, || self.scene.borrow().clone(), |look| self.look(look));
+            tokio::select! {
+                () = watching => {}
+                () = meanwhile => {}
+            }
+        }
+
+        fn states(&self) -> Vec<Condition> {
+            let name = &target(0).name;
+            self.health.of(name, &[]).iter().map(|of| of.state).collect()
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.borrow().len()
+        }
+    }
+
+    fn target(number: u8) -> Target {
+        Target {
+            name: "historian.corp.example".parse().expect("a name"),
+            to: (Ipv4Addr::new(10, 20, 0, number), 443).into(),
+            offer: Offer::Both,
+        }
+    }
+
+    fn way(interface: &str) -> Way {
+        let interface = InterfaceName::parse(interface).expect("a name");
+        Way { interface, index: 7, source: None, mss: 1_360 }
+    }
+
+    async fn sleep(time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_is_asked_once_an_interval_and_not_all_at_the_same_time() {
+        let stand = Stand::new(40);
+        stand.watch(sleep(EVERY * 10)).await;
+        for number in 0..40 {
+            let asked = stand.asked.borrow();
+            let own = asked.iter().filter(|(_, to)| *to == target(number).to);
+            let own: Vec<Instant> = own.map(|(at, _)| *at).collect();
+            assert!((9..=10).contains(&own.len()), "{}", own.len());
+            for pair in own.windows(2) {
+                let apart = pair[1] - pair[0];
+                assert!((EVERY..EVERY + GLANCE * 2).contains(&apart), "{apart:?}");
+            }
+        }
+        let began = stand.asked.borrow()[0].0;
+        let seconds: std::collections::BTreeSet<u64> =
+            stand.asked.borrow().iter().map(|(at, _)| (*at - began).as_secs() % 60).collect();
+        assert!(seconds.len() > 10, "{seconds:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn never_more_than_eight_side_by_side() {
+        let stand = Stand::new(100);
+        stand.takes.set(Duration::from_secs(30));
+        stand.watch(sleep(EVERY * 5)).await;
+        assert_eq!(stand.most_at_once.get(), AT_ONCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_fails_is_asked_again_at_once_and_down_when_it_fails_again() {
+        let stand = Stand::new(2);
+        stand.silent.set(Some(target(1).to));
+        stand
+            .watch(async {
+                sleep(EVERY + GLANCE * 4).await;
+                assert_eq!(stand.states(), [Condition::Up, Condition::Down]);
+                assert_eq!(stand.health.down().iter().copied().collect::<Vec<_>>(), [target(1).to]);
+                stand.silent.set(None);
+                sleep(EVERY + GLANCE).await;
+                assert_eq!(stand.states(), [Condition::Up, Condition::Up]);
+                assert!(stand.health.down().is_empty());
+            })
+            .await;
+        // Twice in the first interval, once in the next.
+        let asked = stand.asked.borrow();
+        assert_eq!(asked.iter().filter(|(_, to)| *to == target(1).to).count(), 3, "{asked:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_way_nobody_is_asked_and_one_that_was_left_says_nothing() {
+        let stand = Stand::new(1);
+        stand.silent.set(Some(target(0).to));
+        stand.scene.borrow_mut().way = None;
+        stand
+            .watch(async {
+                sleep(EVERY * 3).await;
+                assert_eq!((stand.asked(), stand.states()), (0, vec![Condition::Unknown]));
+                // Asked by a tunnel that is not preferred any more when the time is over.
+                stand.takes.set(Duration::from_secs(3));
+                stand.scene.borrow_mut().way = Some(way("xfrm101"));
+                for round in 1..5 {
+                    while stand.asked() < round {
+                        sleep(GLANCE).await;
+                    }
+                    let other = if round % 2 == 0 { "xfrm101" } else { "xfrm102" };
+                    stand.scene.borrow_mut().way = Some(way(other));
+                }
+                assert_eq!(stand.states(), [Condition::Unknown]);
+                // Now it is the interface.
+                sleep(EVERY).await;
+                assert_eq!(stand.states(), [Condition::Down]);
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_changes_who_is_asked_and_how_often() {
+        let stand = Stand::new(1);
+        stand.silent.set(Some(target(0).to));
+        stand
+            .watch(async {
+                sleep(EVERY * 2).await;
+                assert_eq!(stand.states(), [Condition::Down]);
+                stand.scene.borrow_mut().targets = vec![target(1)];
+                stand.scene.borrow_mut().every = Duration::from_secs(2);
+                sleep(Duration::from_secs(5)).await;
+                assert_eq!(stand.states(), [Condition::Up], "the other is forgotten");
+                assert!(stand.health.down().is_empty());
+            })
+            .await;
+    }
+
+    const EVERY: Duration = Duration::from_secs(60);
+}

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Dependencies point one way:
-//! `cli -> {app, doctor} -> {dns, proxy, admin, tunnel, intercept, health} ->
+//! `cli -> app -> doctor -> {dns, proxy, admin, tunnel, intercept, health} ->
 //! {relay, resolve, audit, policy, hello, net} -> config -> {name, reason}`.
 
 pub mod admin;

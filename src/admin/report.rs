@@ -16,6 +16,7 @@ use crate::app::State;
 use crate::audit::{Audit, AuditStatus};
 use crate::config::PolicyMode;
 use crate::dns::{DnsStats, DnsStatus};
+use crate::doctor::Finding;
 use crate::health::{Ailment, InterfaceStatus, Subject, Weight};
 use crate::intercept;
 use crate::intercept::nft;
@@ -229,6 +230,8 @@ impl Reporter {
         report.problems = problems(&report);
         report.notices.extend(learning(rules.site.policy.mode, OffsetDateTime::now_utc()));
         report.notices.extend(rules.health.roots_fault().map(unusable_roots));
+        let found = found(state.findings(), &report.audit);
+        report.notices.extend(found);
         let ailing = ailing(&report.endpoints, Weight::Notice);
         report.notices.extend(ailing);
         report.healthy = report.problems.is_empty();
@@ -371,6 +374,16 @@ fn ailing(endpoints: &[EndpointStatus], weight: Weight) -> impl Iterator<Item = 
         code: ailment.code.to_owned(),
         sentence: ailment.words.sentence(),
         remedy: ailment.words.remedy.clone(),
+    })
+}
+
+/// What the look at the box has found. A log that cannot be written is a problem of its own.
+fn found(findings: Vec<Finding>, audit: &AuditStatus) -> impl Iterator<Item = Problem> {
+    let told = audit.full || audit.failure.is_some();
+    findings.into_iter().filter(move |of| !told || of.check != "audit").map(|of| Problem {
+        code: of.check.to_owned(),
+        sentence: of.sentence,
+        remedy: of.remedy.unwrap_or_default(),
     })
 }
 

@@ -3,6 +3,7 @@
 //! [`Running`] is the whole gate. Its control loop is the only place that reacts to the kernel's
 //! changes (links, rules, nftables) and to signals.
 
+mod glances;
 mod refused;
 mod reload;
 mod start;
@@ -91,6 +92,7 @@ impl Running {
         self.repair().await;
         ways::watch(&self.rules.now(), &self.rules);
         ways::watch_endpoints(&self.rules);
+        glances::watch(&self.rules, &self.state);
         let mut refused = Refused::default();
         self.record_refused(&mut refused).await;
         tracing::info!("the gate is ready");

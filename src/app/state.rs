@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use crate::doctor::Finding;
+
 /// What the control loop changes and `status` reads.
 #[derive(Debug)]
 pub struct State {
@@ -17,6 +19,8 @@ pub struct State {
     routing_intact: AtomicBool,
     /// Why the last reload was refused, while it is the last.
     refused_reload: Mutex<Option<String>>,
+    /// What the last look at the box has found.
+    findings: Mutex<Vec<Finding>>,
 }
 
 impl State {
@@ -27,6 +31,7 @@ impl State {
             intact: AtomicBool::new(true),
             routing_intact: AtomicBool::new(true),
             refused_reload: Mutex::new(None),
+            findings: Mutex::default(),
         }
     }
 
@@ -60,6 +65,15 @@ impl State {
     /// Why the last reload was refused.
     pub fn refused_reload(&self) -> Option<String> {
         self.refused_reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the last look at the box has found.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_findings(&self, findings: Vec<Finding>) {
+        *self.findings.lock().unwrap_or_else(PoisonError::into_inner) = findings;
     }
 
     pub(super) fn note_reload(&self, refused: Option<String>) {

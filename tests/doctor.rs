@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use sluicegate::lab::dns::Mood;
 use sluicegate::lab::services::{HISTORIAN, IOT_DATA};
-use sluicegate::lab::topology::{Offload, Wiring, ZONES};
+use sluicegate::lab::topology::{BOX_LAN, Offload, Wiring, ZONES};
 use sluicegate::lab::{Lab, inside};
 
 /// What `doctor --json` says, and whether its exit code agrees.
@@ -207,6 +207,7 @@ fn a_healthy_box_has_no_finding_and_each_fault_its_own() {
         let config = daemon.config_file().to_str().unwrap().to_owned();
         let healthy = examine(&lab, &config);
         assert_eq!(wrong(&healthy), [""; 0]);
+        assert!(!healthy.iter().any(|finding| finding["check"] == "dns"), "it is off");
         for check in
             ["rights", "rules", "gate", "audit", "devices", "tunnel", "name", "endpoint", "clock"]
         {
@@ -272,6 +273,24 @@ fn a_gate_that_is_away_and_files_that_do_not_fit_are_named() {
         let garbage = write_config(&lab, "garbage.toml", "[site\n");
         let output = sluicegate(&lab, &["doctor", "--config", &garbage]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
+    });
+}
+
+#[test]
+fn whether_devices_ask_the_box_for_names_is_told_where_it_answers() {
+    inside::test("whether_devices_ask_the_box_for_names_is_told_where_it_answers", || {
+        let lab = lab();
+        let config = lab.daemon_config().replace("listen = \"off\"", "listen = \"lan\"");
+        let daemon = start_with(&lab, &config);
+        let file = daemon.config_file().to_str().unwrap().to_owned();
+        let findings = examine(&lab, &file);
+        assert_named(&findings, "nobody asks", "dns", "No device has asked this box for DNS");
+        let server = format!("@{BOX_LAN}");
+        run(lab.device(0), "dig", &[&server, "+short", IOT_DATA]);
+        let findings = examine(&lab, &file);
+        let dns = findings.iter().find(|finding| finding["check"] == "dns").unwrap();
+        assert_eq!(dns["state"], "ok", "{dns}");
+        assert!(dns["sentence"].as_str().unwrap().contains("1 answers"), "{dns}");
     });
 }
 

@@ -10,12 +10,16 @@
 mod gate;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use gate::*;
 use serde_json::Value;
+use sluicegate::lab::device::{Call, Failure, tls_connect};
+use sluicegate::lab::party::Work;
 use sluicegate::lab::services::{HISTORIAN, IOT_DATA};
 use sluicegate::lab::topology::{DEVICES, ZONES};
 use sluicegate::lab::{Daemon, Lab, inside};
+use tokio::sync::Notify;
 
 /// The lab's configuration, with an examination every second.
 fn config(lab: &Lab) -> String {
@@ -89,6 +93,35 @@ fn no_vpc_rule(lab: &Lab) {
     run(lab.vpc(), "nft", &["delete table inet staged"]);
 }
 
+/// An MQTT session of a device that stays until it is told to close.
+struct Session {
+    stop: Arc<Notify>,
+    work: Work<Result<(), Failure>>,
+}
+
+impl Session {
+    fn open(lab: &Lab, number: usize) -> Self {
+        let (pki, stop) = (lab.pki(), Arc::new(Notify::new()));
+        let told = Arc::clone(&stop);
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let work = lab.device(number).spawn(async move || {
+            let call = Call::new(dialled(IOT, 8443), IOT_DATA).with_certificate();
+            let session = tls_connect(&pki, &call).await?;
+            ready.send(()).unwrap();
+            told.notified().await;
+            drop(session);
+            Ok::<(), Failure>(())
+        });
+        until_ready(&is_ready, "the session");
+        Self { stop, work }
+    }
+
+    fn close(self) {
+        self.stop.notify_one();
+        assert_eq!(self.work.join(), Ok(()));
+    }
+}
+
 /// The first zone's interface of IoT data falls silent.
 fn silence(lab: &Lab) {
     vpc_rule(lab, "ip daddr 10.20.0.11 tcp dport { 443, 8443, 8883 } drop");
@@ -125,6 +158,12 @@ fn an_interface_that_is_silent_is_told_of_and_left_until_it_is_back() {
         assert!(sentence.ends_with("flows take the others."), "{sentence}");
         assert_eq!(status["healthy"], true, "{status}");
         until_three_down(&daemon);
+        // Devices of AWS IoT are counted, not their flows.
+        let sessions = [0, 0, 2].map(|number| Session::open(&lab, number));
+        until_status(&daemon, "two devices", |status| status["iot_devices"]["iot-data"] == 2);
+        sessions.into_iter().for_each(Session::close);
+        until_status(&daemon, "none", |status| status["flows"]["live"] == 0);
+
         // It answers again, and nobody has asked it yet: flows go to the other zone alone, where they
         // would take turns.
         until("flows before the next examination", || {
@@ -215,6 +254,32 @@ fn a_certificate_that_is_wrong_is_a_problem_and_a_reload_heals_it() {
             let all = interfaces(status, IOT_DATA);
             all.iter().all(|of| of["certificate"]["state"] == "good")
                 && said(status, "notices", "health_roots", "").is_empty()
+        });
+    });
+}
+
+#[test]
+fn what_is_wrong_with_the_box_is_a_note_and_doctor_tells_it_once() {
+    inside::test("what_is_wrong_with_the_box_is_a_note_and_doctor_tells_it_once", || {
+        let lab = lab();
+        let daemon = start_with(&lab, &config(&lab));
+        run(lab.edge(), "sysctl", &["-q", "-w", "net.core.somaxconn=128"]);
+        vpc_rule(&lab, "ip daddr 10.20.0.11 tcp dport 8883 drop");
+        until_said(&daemon, "notices", "settings", "net.core.somaxconn is 128");
+        let (status, _) = until_said(&daemon, "notices", "endpoint_degraded", IOT_DATA);
+        assert_eq!(status["healthy"], true, "{status}");
+        let file = daemon.config_file().to_str().unwrap().to_owned();
+        let output = sluicegate(&lab, &["doctor", "--json", "--config", &file]);
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let count = |words: &str| {
+            let all = list(&said["findings"]).iter();
+            all.filter(|of| of["sentence"].as_str().unwrap().contains(words)).count()
+        };
+        assert_eq!(count("net.core.somaxconn is 128"), 1, "{said}");
+        assert_eq!(count("10.20.0.11:8883"), 1, "{said}");
+        run(lab.edge(), "sysctl", &["-q", "-w", "net.core.somaxconn=4096"]);
+        until_status(&daemon, "settings that fit", |status| {
+            self::said(status, "notices", "settings", "").is_empty()
         });
     });
 }

@@ -58,6 +58,8 @@ pub struct Report {
     pub dials: BTreeMap<Arc<str>, DialsStatus>,
     /// Flows by what they are at.
     pub states: FlowStates,
+    /// Devices connected to data endpoints of AWS IoT Core, by `[endpoint.*]` table.
+    pub iot_devices: BTreeMap<Arc<str>, usize>,
     /// What moved their bytes, of live and ended flows.
     pub relay: RelayCounters,
     /// How far the box is from its limits.
@@ -208,6 +210,7 @@ impl Reporter {
             endpoints: endpoints(&rules),
             flows,
             dials: dials.status(),
+            iot_devices: count_devices(&told.flows),
             states: told.flows,
             relay: told.relay,
             // Reading these waits for nobody.
@@ -230,6 +233,8 @@ impl Reporter {
         report.problems = problems(&report);
         report.notices.extend(learning(rules.site.policy.mode, OffsetDateTime::now_utc()));
         report.notices.extend(rules.health.roots_fault().map(unusable_roots));
+        let crowded = crowded(&report.iot_devices);
+        report.notices.extend(crowded);
         let found = found(state.findings(), &report.audit);
         report.notices.extend(found);
         let ailing = ailing(&report.endpoints, Weight::Notice);
@@ -377,6 +382,26 @@ fn ailing(endpoints: &[EndpointStatus], weight: Weight) -> impl Iterator<Item = 
     })
 }
 
+fn count_devices(flows: &FlowStates) -> BTreeMap<Arc<str>, usize> {
+    let tables = flows.iot_devices.iter();
+    tables.map(|(table, devices)| (Arc::clone(table), devices.len())).collect()
+}
+
+/// Data endpoints of AWS IoT Core that have little room for more devices.
+fn crowded(devices: &BTreeMap<Arc<str>, usize>) -> impl Iterator<Item = Problem> {
+    let full = devices.iter().filter(|(_, count)| **count >= MOST_IOT_DEVICES / 10 * 8);
+    full.map(|(table, count)| Problem {
+        code: "iot_device_limit".to_owned(),
+        sentence: format!(
+            "{count} devices are connected to [endpoint.{table}]; AWS takes {MOST_IOT_DEVICES} by one VPC \
+             endpoint."
+        ),
+        remedy: "Make another VPC endpoint for AWS IoT data, and give the private name records of \
+                 equal weight that lead to both."
+            .to_owned(),
+    })
+}
+
 /// What the look at the box has found. A log that cannot be written is a problem of its own.
 fn found(findings: Vec<Finding>, audit: &AuditStatus) -> impl Iterator<Item = Problem> {
     let told = audit.full || audit.failure.is_some();
@@ -420,4 +445,25 @@ fn overflows() -> u64 {
 
 fn rfc3339(at: SystemTime) -> String {
     OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
+}
+
+/// Concurrent devices of one VPC endpoint for AWS IoT data (AWS IoT Core Developer Guide, interface
+/// VPC endpoints).
+const MOST_IOT_DEVICES: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_is_told_of_from_four_fifths_on() {
+        let told = |count| {
+            let devices = BTreeMap::from([(Arc::from("iot-data"), count)]);
+            crowded(&devices).map(|of| of.sentence).collect::<Vec<_>>()
+        };
+        assert_eq!(told(79_999), [""; 0]);
+        let sentence = "80000 devices are connected to [endpoint.iot-data]; AWS takes 100000 by one \
+                        VPC endpoint.";
+        assert_eq!(told(80_000), [sentence]);
+    }
 }

@@ -83,11 +83,12 @@ const EXAMINED: [&str; 3] = ["endpoint_", "certificate_", "health_roots"];
 /// What the gate takes from [`super::glance`]: the names of its checks.
 const GLANCED: [&str; 3] = ["settings", "audit", "devices"];
 /// What begins so is the same fault where the check has found one too; else the gate knows more.
-const FOUND_AS: [(&str, &str); 6] = [
+const FOUND_AS: [(&str, &str); 7] = [
     ("tunnel_", "tunnel"),
     ("resolver_", "resolver"),
     ("resolve_", "name"),
     ("address_", "name"),
     ("rules_", "rules"),
-    ("audit_", "audit"),
+    ("audit_full", "audit"),
+    ("audit_unavailable", "audit"),
 ];

@@ -177,7 +177,7 @@ fn word(value: &impl Serialize) -> String {
     }
 }
 
-const KEYWORDS: [&str; 11] = [
+const KEYWORDS: [&str; 12] = [
     "tcp",
     "icmp",
     "ipv6",
@@ -189,4 +189,5 @@ const KEYWORDS: [&str; 11] = [
     "nd-neighbor-solicit",
     "nd-neighbor-advert",
     "udp",
+    "destination-unreachable",
 ];

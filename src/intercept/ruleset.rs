@@ -60,12 +60,19 @@ pub enum WallCounter {
     EgressStopped,
     /// Answers to devices that would have left by a wrong way.
     AnswerStopped,
+    /// Errors that the kernel would have sent to the VPC by a wrong way.
+    ErrorStopped,
 }
 
 impl WallCounter {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::SpoofedSource, Self::IntoPlant, Self::EgressStopped, Self::AnswerStopped];
+    pub const ALL: [Self; 5] = [
+        Self::SpoofedSource,
+        Self::IntoPlant,
+        Self::EgressStopped,
+        Self::AnswerStopped,
+        Self::ErrorStopped,
+    ];
 
     /// Its name in the table.
     pub fn name(self) -> &'static str {
@@ -74,6 +81,7 @@ impl WallCounter {
             Self::IntoPlant => "into_plant",
             Self::EgressStopped => "egress_stopped",
             Self::AnswerStopped => "answer_stopped",
+            Self::ErrorStopped => "error_stopped",
         }
     }
 }
@@ -235,6 +243,18 @@ impl Plan {
                     meta_is(MetaKey::Mark, Expression::Number(MARK_DEVICE)),
                     meta_is_not(MetaKey::Oifname, reference("device_interfaces")),
                     count("answer_stopped"),
+                    Statement::Drop(None),
+                ],
+            ),
+            // A late answer to a socket that is closed already: the kernel's error has no mark, and
+            // quotes what was asked.
+            rule(
+                "output",
+                vec![
+                    field_is("icmp", "type", text("destination-unreachable")),
+                    field_is("ip", "daddr", reference("vpc_v4")),
+                    meta_is_not(MetaKey::Oifname, reference("tunnel_interfaces")),
+                    count("error_stopped"),
                     Statement::Drop(None),
                 ],
             ),

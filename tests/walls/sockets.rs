@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sluicegate::lab::device::tls10_hello;
 use sluicegate::lab::services::IOT_DATA;
-use sluicegate::lab::topology::{DEVICES, public};
+use sluicegate::lab::topology::{DEVICES, TUNNEL_SOURCE, ZONES, public};
 use sluicegate::lab::{Lab, inside};
 use sluicegate::net::{MARK_DEVICE, MARK_EGRESS};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -127,6 +127,16 @@ fn bound_sockets_ignore_a_wrong_route() {
         for seen in lab.vpc_ledger().seen() {
             assert_eq!(seen.peer.ip(), IpAddr::from([10, 99, 0, 7]));
         }
+        // The kernel answers for a socket that is gone, without the program's mark.
+        let before = packets(&lab, "sluicegate", "error_stopped");
+        lab.vpc().run(async move || {
+            let socket = std::net::UdpSocket::bind((ZONES[0].resolver(), 0)).unwrap();
+            socket.send_to(b"late", (TUNNEL_SOURCE, 9)).unwrap();
+        });
+        until("the error", || {
+            (packets(&lab, "sluicegate", "error_stopped") > before).then_some(())
+        });
+        assert_nothing_left(&lab, "a late answer");
         drop(daemon);
     });
 }

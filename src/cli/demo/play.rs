@@ -215,12 +215,17 @@ impl Outcome {
         let refused = matches!(record["activity_id"].as_u64(), Some(4 | 5));
         let verdict = if refused { Reason::from_code(code).map(Err) } else { Some(Ok(())) };
         let text = |value: &Value| value.as_str().map(str::to_owned);
+        // What a refused device sent ended in the gate.
+        let moved = |direction: &str| match refused {
+            true => 0,
+            false => record["traffic"][direction].as_u64().unwrap_or_default(),
+        };
         Self {
             verdict,
             address: text(&record["dst_endpoint"]["proxy_endpoint"]["ip"]),
             endpoint: text(&record["firewall_rule"]["name"]),
-            bytes_up: record["traffic"]["bytes_out"].as_u64().unwrap_or_default(),
-            bytes_down: record["traffic"]["bytes_in"].as_u64().unwrap_or_default(),
+            bytes_up: moved("bytes_out"),
+            bytes_down: moved("bytes_in"),
             complaint: None,
         }
     }

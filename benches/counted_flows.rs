@@ -124,7 +124,7 @@ impl Counting<'_> {
             // Threads have numbers there, and are known by what they do.
             if text.contains("sluicegate::proxy::flow::") {
                 counts.data += count;
-            } else if text.contains("sluicegate::audit::spool::Writer") {
+            } else if WRITER.iter().any(|module| text.contains(module)) {
                 counts.writer += count;
             }
         }
@@ -167,6 +167,13 @@ impl Counting<'_> {
     }
 }
 
+/// What the audit writer alone goes through; which of them, the compiler decides by inlining.
+const WRITER: [&str; 4] = [
+    "sluicegate::audit::spool::",
+    "sluicegate::audit::batch::",
+    "sluicegate::audit::journal::",
+    "sluicegate::audit::chain::",
+];
 const WARM: usize = 20;
 const FEW: usize = 10;
 const FLOWS: usize = 100;

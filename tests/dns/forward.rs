@@ -6,7 +6,7 @@ use sluicegate::lab::inside;
 use sluicegate::lab::services::IOT_DATA;
 use sluicegate::lab::topology::DEVICES;
 
-use crate::ask::{BOX, assert_addresses, capture, dig, start};
+use crate::ask::{BOX, assert_addresses, capture, captured, dig, start};
 use crate::gate::{IOT, lab, until, write_config};
 use crate::records::recorded;
 
@@ -45,7 +45,7 @@ fn questions_for_a_zone_of_the_plant_stay_in_the_plant() {
         assert_eq!(dig(&lab, 0, BOX, &["nobody.plant.example"]).status(), Some("NXDOMAIN"));
         assert_eq!(dig(&lab, 0, BOX, &["otherplant.example"]).status(), Some("REFUSED"));
         assert_addresses(&dig(&lab, 0, BOX, &[IOT_DATA]), IOT);
-        let said = capture.said();
+        let said = captured(&lab, &capture);
         assert!(said.lines().any(|line| line.starts_with("lan0") && line.contains("scada")));
         let away = said.lines().filter(|line| !line.starts_with("lan0"));
         assert_eq!(away.filter(|line| line.contains("scada")).count(), 0, "{said}");

@@ -11,9 +11,7 @@ use super::names::Known;
 use super::paths::ms;
 use super::{Chart, Patient};
 use crate::config::Service;
-use crate::health::{
-    Call, Certificate, Failure, Offer, Shown, Subject, Trouble, Until, place,
-};
+use crate::health::{Call, Certificate, Failure, Offer, Shown, Subject, Trouble, Until, place};
 use crate::net::socket::Way;
 use crate::policy::ExactName;
 

@@ -65,8 +65,9 @@ fn devices_dns(report: &Value, chart: &mut Chart<'_>) {
                       make it their gateway.";
         chart.warning("dns", "devices", sentence, remedy);
     } else {
-        let sentence =
-            format!("Devices ask this box for DNS: {answered} answers, {others} refused or failed.");
+        let sentence = format!(
+            "Devices ask this box for DNS: {answered} answers, {others} refused or failed."
+        );
         chart.ok("dns", "devices", sentence);
     }
 }

@@ -40,10 +40,9 @@ impl Ailment {
             let mut of_port = interfaces.iter().filter(|of| of.address.port() == *port);
             of_port.all(|of| is_down(&of))
         });
-        for (ports, code, weight) in [
-            (dead, "endpoint_down", Weight::Problem),
-            (lame, "endpoint_degraded", Weight::Notice),
-        ] {
+        for (ports, code, weight) in
+            [(dead, "endpoint_down", Weight::Problem), (lame, "endpoint_degraded", Weight::Notice)]
+        {
             let down = interfaces.iter().filter(is_down);
             let down: Vec<_> = down.filter(|of| ports.contains(&of.address.port())).collect();
             let Some(failure) = down.iter().find_map(|of| of.failure.as_ref()) else { continue };
@@ -60,14 +59,14 @@ impl Ailment {
 
     /// The worst certificate is worth a word, and the interfaces that show it.
     fn certificate(subject: Subject<'_>, interfaces: &[InterfaceStatus]) -> Option<Self> {
-        let worst = interfaces.iter().filter_map(|of| of.certificate.as_ref()).max_by_key(|of| {
-            match of {
+        let worst = interfaces.iter().filter_map(|of| of.certificate.as_ref()).max_by_key(
+            |of| match of {
                 Certificate::Good => (0, 0),
                 Certificate::Unproven => (1, 0),
                 Certificate::Expiring { days } => (2, u64::MAX - days),
                 Certificate::Bad(_) => (3, 0),
-            }
-        })?;
+            },
+        )?;
         let (code, weight) = match worst {
             Certificate::Good | Certificate::Unproven => return None,
             Certificate::Expiring { .. } => ("certificate_expiring", Weight::Notice),

@@ -87,8 +87,7 @@ async fn keep_looking<F: Future<Output = Seen>>(
         let (now, scene) = (Instant::now(), scene());
         if let Some((target, way, seen)) = done {
             let may_be_the_ways = matches!(seen, Seen::Failed(_)) && scene.way != Some(way);
-            let condition =
-                if may_be_the_ways { None } else { health.note(&target, seen, now) };
+            let condition = if may_be_the_ways { None } else { health.note(&target, seen, now) };
             let sure = matches!(condition, Some(Condition::Up | Condition::Down));
             rota.done(&target, now + if sure { scene.every } else { AGAIN.min(scene.every) });
         }
@@ -128,10 +127,8 @@ impl Rota {
         for target in &scene.targets {
             let key = target.key();
             let share = self.share(&key);
-            let first = || Turn {
-                target: target.clone(),
-                due: Some(now + scene.every.mul_f64(share)),
-            };
+            let first =
+                || Turn { target: target.clone(), due: Some(now + scene.every.mul_f64(share)) };
             let turn = self.turns.entry(key).or_insert_with(first);
             // The interval may have become shorter.
             turn.due = turn.due.map(|due| due.min(now + scene.every));
@@ -191,9 +188,7 @@ impl Eye {
             patience: PATIENCE,
         };
         match examiner.call(call).await {
-            Ok(shown) => {
-                Seen::Answer { latency: shown.connected, certificate: shown.certificate }
-            }
+            Ok(shown) => Seen::Answer { latency: shown.connected, certificate: shown.certificate },
             Err(trouble) => Seen::Failed(Failure::from(&trouble)),
         }
     }

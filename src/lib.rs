@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Dependencies point one way:
-//! `cli -> {app, doctor} -> {dns, proxy, admin, tunnel, intercept, health} -> canary ->
+//! `cli -> app -> doctor -> {dns, proxy, admin, tunnel, intercept, health} -> canary ->
 //! {relay, resolve, audit, policy, hello, net, attempt} -> config -> {name, reason}`.
 
 pub mod admin;

@@ -219,6 +219,19 @@ fn what_the_log_keeps_has_limits() {
 }
 
 #[test]
+fn endpoints_are_examined_as_often_as_the_file_says() {
+    let parse = |lines: &str| config::parse(&format!("{MINIMAL}\n[health]\n{lines}"), "f");
+    let health = parse("").expect("the defaults").site.health;
+    assert_eq!((health.every, health.roots), (Duration::from_secs(60), None));
+    let health = parse("every = \"30s\"\nroots = \"/etc/roots.pem\"").expect("both").site.health;
+    assert_eq!(health.every, Duration::from_secs(30));
+    assert_eq!(health.roots.as_deref(), Some(Path::new("/etc/roots.pem")));
+    for wrong in ["0", "2d", "often"] {
+        assert!(parse(&format!("every = \"{wrong}\"")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn learning_has_an_end_in_every_spelling() {
     for (until, unix) in
         [("2030-01-31T18:00:00Z", 1_896_112_800), ("\"2030-01-31T18:00:00+01:00\"", 1_896_109_200)]

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use sluicegate::lab::dns::Mood;
 use sluicegate::lab::services::{HISTORIAN, IOT_DATA};
-use sluicegate::lab::topology::{Offload, Wiring, ZONES};
+use sluicegate::lab::topology::{BOX_LAN, Offload, Wiring, ZONES};
 use sluicegate::lab::{Lab, inside};
 
 /// What `doctor --json` says, and whether its exit code agrees.
@@ -207,6 +207,7 @@ fn a_healthy_box_has_no_finding_and_each_fault_its_own() {
         let config = daemon.config_file().to_str().unwrap().to_owned();
         let healthy = examine(&lab, &config);
         assert_eq!(wrong(&healthy), [""; 0]);
+        assert!(!healthy.iter().any(|finding| finding["check"] == "dns"), "it is off");
         for check in
             ["rights", "rules", "gate", "audit", "devices", "tunnel", "name", "endpoint", "clock"]
         {
@@ -239,14 +240,14 @@ fn a_gate_that_is_away_and_files_that_do_not_fit_are_named() {
 
         let roots = lab.directory().join("roots.pem");
         openssl_root(&lab, &roots);
-        let health = format!("{config}\n[health]\nroots = \"{}\"\n", roots.display());
+        let health = with_roots(&config, &roots.display().to_string());
         let findings = examine(&lab, &write_config(&lab, "roots.toml", &health));
         assert_named(&findings, "unknown root", "certificate", "comes from no trusted root");
         let trusted = lab.directory().join("ca.pem");
-        let health = format!("{config}\n[health]\nroots = \"{}\"\n", trusted.display());
+        let health = with_roots(&config, &trusted.display().to_string());
         let findings = examine(&lab, &write_config(&lab, "trusted.toml", &health));
         assert!(!findings.iter().any(|f| f["check"] == "certificate"), "{:#?}", wrong(&findings));
-        let health = format!("{config}\n[health]\nroots = \"/nonexistent.pem\"\n");
+        let health = with_roots(&config, "/nonexistent.pem");
         let findings = examine(&lab, &write_config(&lab, "none.toml", &health));
         assert_named(&findings, "no roots", "roots", "/nonexistent.pem");
 
@@ -276,6 +277,24 @@ fn a_gate_that_is_away_and_files_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn whether_devices_ask_the_box_for_names_is_told_where_it_answers() {
+    inside::test("whether_devices_ask_the_box_for_names_is_told_where_it_answers", || {
+        let lab = lab();
+        let config = lab.daemon_config().replace("listen = \"off\"", "listen = \"lan\"");
+        let daemon = start_with(&lab, &config);
+        let file = daemon.config_file().to_str().unwrap().to_owned();
+        let findings = examine(&lab, &file);
+        assert_named(&findings, "nobody asks", "dns", "No device has asked this box for DNS");
+        let server = format!("@{BOX_LAN}");
+        run(lab.device(0), "dig", &[&server, "+short", IOT_DATA]);
+        let findings = examine(&lab, &file);
+        let dns = findings.iter().find(|finding| finding["check"] == "dns").unwrap();
+        assert_eq!(dns["state"], "ok", "{dns}");
+        assert!(dns["sentence"].as_str().unwrap().contains("1 answers"), "{dns}");
+    });
+}
+
+#[test]
 fn a_path_that_swallows_large_packets_is_named_with_the_size_that_passes() {
     inside::test("a_path_that_swallows_large_packets_is_named_with_the_size_that_passes", || {
         let wiring = Wiring { offload: Offload::Off, ..Wiring::default() };
@@ -295,6 +314,10 @@ fn a_path_that_swallows_large_packets_is_named_with_the_size_that_passes() {
         let findings = examine(&lab, &config);
         assert_named(&findings, "black hole", "mtu", "1240 bytes of segment get through");
     });
+}
+
+fn with_roots(config: &str, file: &str) -> String {
+    config.replace("[health]\n", &format!("[health]\nroots = \"{file}\"\n"))
 }
 
 /// A root that has signed nothing here.

@@ -20,6 +20,8 @@ use crate::app::State;
 use crate::audit::{Audit, AuditStatus};
 use crate::config::PolicyMode;
 use crate::dns::{DnsStats, DnsStatus};
+use crate::doctor::Finding;
+use crate::health::{Ailment, InterfaceStatus, Subject, Weight};
 use crate::intercept::Passage;
 use crate::name::ServerName;
 use crate::policy::{ExactName, Offered};
@@ -61,6 +63,8 @@ pub struct Report {
     pub dials: BTreeMap<Arc<str>, DialsStatus>,
     /// Flows by what they are at.
     pub states: FlowStates,
+    /// Devices connected to data endpoints of AWS IoT Core, by `[endpoint.*]` table.
+    pub iot_devices: BTreeMap<Arc<str>, usize>,
     /// What moved their bytes, of live and ended flows.
     pub relay: RelayCounters,
     /// How far the box is from its limits.
@@ -116,6 +120,11 @@ pub struct EndpointStatus {
     pub reason: Option<Reason>,
     /// Every endpoint of the service has this name, so that it does not resolve is a problem.
     pub required: bool,
+    /// The network interfaces behind it, by address and port.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// What their examination says.
+    #[serde(skip)]
+    pub ailments: Vec<Ailment>,
 }
 
 /// The data threads.
@@ -219,9 +228,7 @@ impl Reporter {
         let mut report = Report {
             healthy: true,
             problems: Vec::new(),
-            notices: learning(rules.site.policy.mode, OffsetDateTime::now_utc())
-                .into_iter()
-                .collect(),
+            notices: Vec::new(),
             site: rules.site.name.clone(),
             version: env!("CARGO_PKG_VERSION"),
             now: rfc3339(SystemTime::now()),
@@ -231,6 +238,7 @@ impl Reporter {
             endpoints: endpoints(&rules),
             flows,
             dials: dials.status(),
+            iot_devices: count_devices(&told.flows),
             states: told.flows,
             relay: told.relay,
             // Reading these waits for nobody.
@@ -254,6 +262,14 @@ impl Reporter {
             admin: admin.clone(),
         };
         report.problems = problems(&report);
+        report.notices.extend(learning(rules.site.policy.mode, OffsetDateTime::now_utc()));
+        report.notices.extend(rules.health.roots_fault().map(unusable_roots));
+        let crowded = crowded(&report.iot_devices);
+        report.notices.extend(crowded);
+        let found = found(state.findings(), &report.audit);
+        report.notices.extend(found);
+        let ailing = ailing(&report.endpoints, Weight::Notice);
+        report.notices.extend(ailing);
         report.healthy = report.problems.is_empty();
         report
     }
@@ -276,6 +292,10 @@ fn endpoints(rules: &Rules) -> Vec<EndpointStatus> {
                 resolve::check(&addresses, &exact.endpoint.networks, vpc).err().map(|(r, _)| r)
             }
         };
+        let zones = &rules.site.vpc.zones;
+        let interfaces = rules.health.of(&exact.name, zones);
+        let service = rules.site.service(&exact.endpoint.id);
+        let subject = Subject { exact, service, places: &[], zones };
         EndpointStatus {
             endpoint: Arc::clone(&exact.endpoint.id),
             name: exact.name.clone(),
@@ -284,6 +304,8 @@ fn endpoints(rules: &Rules) -> Vec<EndpointStatus> {
             last_good: known.is_some_and(|known| known.last_good),
             reason,
             required: exact.offered == Offered::Always,
+            ailments: Ailment::all(subject, &interfaces),
+            interfaces,
         }
     };
     rules.policy.exact_names().iter().map(status).collect()
@@ -363,6 +385,9 @@ fn problems(report: &Report) -> Vec<Problem> {
         let sentence = format!("{} ({}): {}", endpoint.name, endpoint.endpoint, reason.sentence());
         add(reason.code(), sentence, reason.remedy());
     }
+    for Problem { code, sentence, remedy } in ailing(&report.endpoints, Weight::Problem) {
+        add(&code, sentence, &remedy);
+    }
     let ThreadsStatus { all, working } = report.threads;
     // A closed gate has ended them itself.
     let closed = report.canary.as_ref().is_some_and(|canary| canary.gate == Passage::Closed);
@@ -378,6 +403,54 @@ fn problems(report: &Report) -> Vec<Problem> {
     }
     problems.extend(report.headroom.iter().filter_map(Headroom::problem));
     problems
+}
+
+/// What the examination of endpoints says.
+fn ailing(endpoints: &[EndpointStatus], weight: Weight) -> impl Iterator<Item = Problem> {
+    let all = endpoints.iter().flat_map(|endpoint| &endpoint.ailments);
+    all.filter(move |ailment| ailment.weight == weight).map(|ailment| Problem {
+        code: ailment.code.to_owned(),
+        sentence: ailment.words.sentence(),
+        remedy: ailment.words.remedy.clone(),
+    })
+}
+
+fn count_devices(flows: &FlowStates) -> BTreeMap<Arc<str>, usize> {
+    let tables = flows.iot_devices.iter();
+    tables.map(|(table, devices)| (Arc::clone(table), devices.len())).collect()
+}
+
+/// Data endpoints of AWS IoT Core that have little room for more devices.
+fn crowded(devices: &BTreeMap<Arc<str>, usize>) -> impl Iterator<Item = Problem> {
+    let full = devices.iter().filter(|(_, count)| **count >= MOST_IOT_DEVICES / 10 * 8);
+    full.map(|(table, count)| Problem {
+        code: "iot_device_limit".to_owned(),
+        sentence: format!(
+            "{count} devices are connected to [endpoint.{table}]; AWS takes {MOST_IOT_DEVICES} by one VPC \
+             endpoint."
+        ),
+        remedy: "Make another VPC endpoint for AWS IoT data, and give the private name records of \
+                 equal weight that lead to both."
+            .to_owned(),
+    })
+}
+
+/// What the look at the box has found. A log that cannot be written is a problem of its own.
+fn found(findings: Vec<Finding>, audit: &AuditStatus) -> impl Iterator<Item = Problem> {
+    let told = audit.full || audit.failure.is_some();
+    findings.into_iter().filter(move |of| !told || of.check != "audit").map(|of| Problem {
+        code: of.check.to_owned(),
+        sentence: of.sentence,
+        remedy: of.remedy.unwrap_or_default(),
+    })
+}
+
+fn unusable_roots(fault: String) -> Problem {
+    Problem {
+        code: "health_roots".to_owned(),
+        sentence: format!("{fault}; certificates are checked in themselves alone."),
+        remedy: "Correct [health] roots, or remove it.".to_owned(),
+    }
 }
 
 /// Learn mode is the site's own choice, but nobody may take it for enforcement.
@@ -405,4 +478,25 @@ fn overflows() -> u64 {
 
 fn rfc3339(at: SystemTime) -> String {
     OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
+}
+
+/// Concurrent devices of one VPC endpoint for AWS IoT data (AWS IoT Core Developer Guide, interface
+/// VPC endpoints).
+const MOST_IOT_DEVICES: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_is_told_of_from_four_fifths_on() {
+        let told = |count| {
+            let devices = BTreeMap::from([(Arc::from("iot-data"), count)]);
+            crowded(&devices).map(|of| of.sentence).collect::<Vec<_>>()
+        };
+        assert_eq!(told(79_999), [""; 0]);
+        let sentence = "80000 devices are connected to [endpoint.iot-data]; AWS takes 100000 by one \
+                        VPC endpoint.";
+        assert_eq!(told(80_000), [sentence]);
+    }
 }

@@ -4,6 +4,7 @@
 //! changes (links, rules, nftables) and to signals.
 
 mod canary;
+mod glances;
 mod refused;
 mod reload;
 mod start;
@@ -110,6 +111,8 @@ impl Running {
         self.lead_out().await;
         self.repair().await;
         ways::watch(&self.rules.now(), &self.rules);
+        ways::watch_endpoints(&self.rules);
+        glances::watch(&self.rules, &self.state);
         let mut refused = Refused::default();
         self.record_refused(&mut refused).await;
         tracing::info!("the gate is ready");

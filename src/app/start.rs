@@ -185,7 +185,8 @@ pub(super) fn rules_of(
     let range = site.dns.lan().and_then(|lan| lan.synthetic);
     let before = old.and_then(|old| old.synthetic.as_ref());
     let synthetic = range.map(|range| Synthetic::new(range, policy.exact_names(), before));
-    Ok(Rules { site, policy, tunnels, book, recognised, synthetic })
+    let health = old.map(|old| Arc::clone(&old.health)).unwrap_or_default();
+    Ok(Rules { site, policy, tunnels, book, health, recognised, synthetic })
 }
 
 fn start_dns(

@@ -10,6 +10,8 @@ use crate::intercept::Passage;
 use crate::policy::Asking;
 use crate::proxy::{RefusalBook, SeenRefusal};
 
+use crate::doctor::Finding;
+
 /// What the control loop changes and `status` reads.
 #[derive(Debug)]
 pub struct State {
@@ -24,6 +26,8 @@ pub struct State {
     /// Why the last reload was refused, while it is the last.
     refused_reload: Mutex<Option<String>>,
     canary: Mutex<Watched>,
+    /// What the last look at the box has found.
+    findings: Mutex<Vec<Finding>>,
     /// Who sent the packets that the rules refused lately.
     refused_packets: Mutex<RefusalBook>,
 }
@@ -56,6 +60,7 @@ impl State {
             refused_reload: Mutex::new(None),
             canary: Mutex::new(Watched { last: None, since: Instant::now(), closed_by: None }),
             refused_packets: Mutex::default(),
+            findings: Mutex::default(),
         }
     }
 
@@ -105,6 +110,15 @@ impl State {
             let seen = SeenRefusal::packets(asking, of.reason, &of.to);
             book.note(&seen, of.packets, of.until);
         }
+    }
+
+    /// What the last look at the box has found.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_findings(&self, findings: Vec<Finding>) {
+        *self.findings.lock().unwrap_or_else(PoisonError::into_inner) = findings;
     }
 
     pub(super) fn note_reload(&self, refused: Option<String>) {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Running;
 use crate::audit::TunnelFacts;
 use crate::config::InterfaceName;
+use crate::health::{self, Offer, Scene, Target};
 use crate::intercept::{self, Plan};
 use crate::net::netlink::{Exit, Led, Link, Netlink, NetlinkError};
 use crate::proxy::{Command, Leaving, Rules, RulesInForce};
@@ -25,6 +27,31 @@ pub(super) struct Departures {
 pub(super) fn watch(rules: &Rules, in_force: &RulesInForce) {
     let in_force = in_force.clone();
     tunnel::watch(&rules.tunnels, move || targets(&in_force.now()));
+}
+
+/// Watches the network interfaces of the endpoints of the rules in force.
+pub(super) fn watch_endpoints(in_force: &RulesInForce) {
+    let (health, in_force) = (Arc::clone(&in_force.now().health), in_force.clone());
+    health::watch(&health, move || scene(&in_force.now()));
+}
+
+/// What is to be asked of the endpoints.
+fn scene(rules: &Rules) -> Scene {
+    let guarded = rules.book.guarded(rules.policy.exact_names()).into_iter();
+    let targets = guarded.flat_map(|(exact, address)| {
+        let offer = Offer::to(rules.site.service(&exact.endpoint.id));
+        exact.ports.iter().map(move |port| Target {
+            name: exact.name.clone(),
+            to: SocketAddr::new(IpAddr::V4(address), *port),
+            offer,
+        })
+    });
+    Scene {
+        targets: targets.collect(),
+        way: rules.tunnels.up().first().cloned(),
+        every: rules.site.health.every,
+        roots: rules.site.health.roots.clone(),
+    }
 }
 
 /// The rules in the kernel that rules of the gate need.

@@ -82,13 +82,13 @@ fn text(report: &Value) -> String {
     let _ = writeln!(out, "Endpoints");
     let wanted = |e: &&Value| e["required"] == true || e["reason"].is_null();
     for endpoint in list(&report["endpoints"]).iter().filter(wanted) {
-        let addresses: Vec<_> = list(&endpoint["addresses"]).iter().map(word).collect();
         let note = match (endpoint["reason"].as_str(), endpoint["last_good"] == true) {
             (Some(reason), _) => format!("  {reason}"),
             (None, true) => "  last good answer".to_owned(),
             (None, false) => String::new(),
         };
-        let _ = writeln!(out, "  {:<60} {}{note}", word(&endpoint["name"]), addresses.join(" "));
+        let addresses = addresses(endpoint);
+        let _ = writeln!(out, "  {:<60} {addresses}{note}", word(&endpoint["name"]));
     }
     let flows = &report["flows"];
     let _ = writeln!(
@@ -131,6 +131,43 @@ fn text(report: &Value) -> String {
     let short = policy.get(..12).unwrap_or(&policy);
     let _ = writeln!(out, "Policy     {short}, loaded {}", word(&report["policy"]["loaded"]));
     out
+}
+
+/// Each address of a name with its zone, and how it is: the slowest of its ports, or those that do not
+/// answer.
+fn addresses(endpoint: &Value) -> String {
+    let all = list(&endpoint["addresses"]).iter().map(|address| {
+        let mut text = word(address);
+        let at = |of: &&Value| {
+            let place = word(&of["address"]);
+            place.rsplit_once(':').is_some_and(|(host, _)| host == text)
+        };
+        let own: Vec<_> = list(&endpoint["interfaces"]).iter().filter(at).collect();
+        if let Some(zone) = own.iter().find_map(|of| of["zone"].as_str()) {
+            let _ = write!(text, " {zone}");
+        }
+        let down: Vec<_> = own.iter().filter(|of| of["state"] == "down").collect();
+        let slowest = own.iter().filter_map(|of| of["latency_ms"].as_f64()).max_by(f64::total_cmp);
+        let _ = match (down.first(), slowest) {
+            (Some(first), _) if down.len() == own.len() => {
+                let since = duration(first["since_seconds"].as_u64().unwrap_or_default());
+                write!(text, " DOWN for {since}")
+            }
+            (Some(_), _) => {
+                let ports: Vec<_> = down.iter().map(|of| port(of)).collect();
+                write!(text, " DOWN on {}", ports.join(" "))
+            }
+            (None, Some(slowest)) => write!(text, " {slowest:.1} ms"),
+            (None, None) => Ok(()),
+        };
+        text
+    });
+    all.collect::<Vec<_>>().join(", ")
+}
+
+fn port(interface: &Value) -> String {
+    let address = word(&interface["address"]);
+    address.rsplit_once(':').map(|(_, port)| port.to_owned()).unwrap_or_default()
 }
 
 fn tunnel_state(tunnel: &Value) -> String {

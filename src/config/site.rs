@@ -55,6 +55,13 @@ pub struct Site {
     pub hash: String,
 }
 
+impl Site {
+    /// What an `[endpoint.*]` table is.
+    pub fn service(&self, id: &str) -> Option<Service> {
+        self.endpoints.iter().find(|table| &*table.id == id).map(|table| table.service)
+    }
+}
+
 /// Where plant devices arrive.
 #[derive(Clone, Debug)]
 pub struct Devices {
@@ -403,8 +410,10 @@ pub struct Admin {
 }
 
 /// `[health]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Health {
+    /// `every`: how often each network interface of an endpoint is examined (default a minute).
+    pub every: Duration,
     /// `roots`: a PEM file with the roots that endpoints' certificates must lead to; their chains are
     /// not checked where absent.
     pub roots: Option<PathBuf>,
@@ -429,6 +438,12 @@ pub enum OnLeak {
     Alarm,
     /// The gate closes too, until it is restarted.
     Close,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { every: Duration::from_mins(1), roots: None }
+    }
 }
 
 /// A network interface's name: 1 to 15 bytes, no `/`, no white space (`dev_valid_name` in Linux).

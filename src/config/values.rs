@@ -408,14 +408,14 @@ pub(super) fn quota(text: &str) -> Result<u64, Fault> {
     }
 }
 
-/// How often something is reported, for example `15m`.
-pub(super) fn report_every(text: &str) -> Result<Duration, Fault> {
+/// How often something is done again, for example `15m`.
+pub(super) fn every(text: &str) -> Result<Duration, Fault> {
     let every = duration(text)?;
-    if (LEAST_REPORT..=MOST_REPORT).contains(&every) {
+    if (LEAST_INTERVAL..=MOST_INTERVAL).contains(&every) {
         return Ok(every);
     }
     let help = "write a time from 1s to 1d, for example \"15m\"";
-    Err(Fault::new(format!("`{}` is too short or too long to report", shown(text)), help))
+    Err(Fault::new(format!("`{}` is too short or too long an interval", shown(text)), help))
 }
 
 /// How long records are kept, for example `90d`.
@@ -489,8 +489,8 @@ const SHOWN: usize = 80;
 const LONGEST_LABEL: usize = 64;
 const LONGEST_DURATION: u64 = 365 * 86_400;
 const LEAST_QUOTA: u64 = 64 << 20;
-const LEAST_REPORT: Duration = Duration::from_secs(1);
-const MOST_REPORT: Duration = Duration::from_hours(24);
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+const MOST_INTERVAL: Duration = Duration::from_hours(24);
 const MOST_DAYS: u64 = 36_500;
 /// `sun_path` has 108 bytes with the closing NUL (unix(7)).
 const LONGEST_SOCKET_PATH: usize = 107;

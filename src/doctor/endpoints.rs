@@ -10,9 +10,8 @@ use hyper_util::rt::TokioIo;
 use super::names::Known;
 use super::paths::ms;
 use super::{Chart, Patient};
-use crate::config::{Service, Zone};
-use crate::health::{Call, Certificate, Fault, Offer, Shown, Trouble, Until};
-use crate::net::addr::within;
+use crate::config::Service;
+use crate::health::{Call, Certificate, Failure, Offer, Shown, Subject, Trouble, Until, place};
 use crate::net::socket::Way;
 use crate::policy::ExactName;
 
@@ -54,16 +53,15 @@ pub(super) async fn check(
                     }
                 }
                 Ok(_) => {}
-                Err(Trouble::Connect(error)) => visit.unreachable(&error, chart),
-                Err(Trouble::Handshake { error, .. }) => {
-                    if is_silence(&error)
+                Err(trouble) => {
+                    if is_silence(&trouble)
                         && let Some(mss) = visit.largest().await
                     {
                         // Everything else would fail by it too.
                         visit.tell_narrow(mss, chart);
                         return None;
                     }
-                    visit.tell_no_handshake(&error, chart);
+                    visit.tell_trouble(&trouble, chart);
                 }
             }
         }
@@ -102,28 +100,6 @@ impl Visit<'_> {
         self.has_good_certificate(shown, chart)
     }
 
-    fn unreachable(&self, error: &std::io::Error, chart: &mut Chart<'_>) {
-        let (place, endpoint) = (self.place(), &self.exact.endpoint);
-        let sentence = format!("{place} cannot be reached for {}: {error}.", self.exact.name);
-        let remedy = if error.kind() == std::io::ErrorKind::ConnectionRefused {
-            format!(
-                "Nothing listens there: check that {} is a network interface of {}, and ports of \
-                 [endpoint.{}].",
-                self.to.ip(),
-                endpoint.service,
-                endpoint.id
-            )
-        } else {
-            format!(
-                "Allow TCP {} from this box in the security group of the endpoint {}, and look at \
-                 its subnet's network ACL and route back.",
-                self.to.port(),
-                endpoint.service
-            )
-        };
-        chart.failed("endpoint", place, sentence, remedy);
-    }
-
     /// Connected, and then nothing, until the packets were smaller.
     fn tell_narrow(&self, mss: u16, chart: &mut Chart<'_>) {
         let interface = &self.way.interface;
@@ -140,25 +116,9 @@ impl Visit<'_> {
         chart.failed("mtu", interface, sentence, remedy);
     }
 
-    fn tell_no_handshake(&self, error: &std::io::Error, chart: &mut Chart<'_>) {
-        let place = self.place();
-        let (sentence, remedy) = if self.service() == Some(Service::S3) {
-            (
-                format!("{place} does not speak TLS 1.2: {error}."),
-                "S3 interface endpoints speak TLS 1.2 alone: check that the address is one."
-                    .to_owned(),
-            )
-        } else {
-            (
-                format!("{place} does not shake hands for {}: {error}.", self.exact.name),
-                format!(
-                    "Check that {} is a network interface of {}.",
-                    self.to.ip(),
-                    self.exact.endpoint.service
-                ),
-            )
-        };
-        chart.failed("endpoint", place, sentence, remedy);
+    fn tell_trouble(&self, trouble: &Trouble, chart: &mut Chart<'_>) {
+        let words = self.subject(&[self.to]).failed(&Failure::from(trouble));
+        chart.failed("endpoint", self.place(), words.sentence(), words.remedy);
     }
 
     /// The largest segment with which the handshake succeeds.
@@ -173,37 +133,15 @@ impl Visit<'_> {
     }
 
     fn has_good_certificate(&self, shown: &Shown, chart: &mut Chart<'_>) -> bool {
-        let (place, name) = (self.place(), &self.exact.name);
-        let fault = match &shown.certificate {
-            Certificate::Good | Certificate::Unproven => return true,
-            Certificate::Expiring { days } => {
-                let sentence = format!(
-                    "The certificate of {place} for {name} expires in fewer than {days} days."
-                );
-                let remedy = "AWS renews its own; renew the certificate of a custom domain.";
-                chart.warning("certificate", &place, sentence, remedy);
-                return true;
-            }
-            Certificate::Bad(fault) => fault,
-        };
-        let (what, remedy) = match fault {
-            Fault::Expired => {
-                ("has expired", "Check this box's clock first; then renew the certificate.")
-            }
-            Fault::NotYetValid => ("is not valid yet", "Check this box's clock."),
-            Fault::OtherName => (
-                "is for other names",
-                "The record leads to another endpoint: correct the private hosted zone.",
-            ),
-            Fault::UnknownIssuer => (
-                "comes from no trusted root",
-                "Somebody may answer in the endpoint's place; or correct [health] roots.",
-            ),
-            Fault::Unreadable => ("cannot be read", "Look at what answers there."),
-        };
-        let sentence = format!("The certificate of {place} for {name} {what}.");
-        chart.failed("certificate", &place, sentence, remedy);
-        false
+        let certificate = &shown.certificate;
+        let Some(words) = self.subject(&[self.to]).certificate(certificate) else { return true };
+        let (place, sentence) = (self.place(), words.sentence());
+        if matches!(certificate, Certificate::Bad(_)) {
+            chart.failed("certificate", place, sentence, words.remedy);
+            return false;
+        }
+        chart.warning("certificate", place, sentence, words.remedy);
+        true
     }
 
     async fn call(&self, way: &Way, offer: Offer) -> Result<Shown, Trouble> {
@@ -240,26 +178,27 @@ impl Visit<'_> {
     }
 
     fn offer(&self) -> Offer {
-        if self.service() == Some(Service::S3) { Offer::Tls12 } else { Offer::Both }
+        Offer::to(self.service())
     }
 
     fn service(&self) -> Option<Service> {
-        let mut tables = self.patient.site.endpoints.iter();
-        tables.find(|table| table.id == self.exact.endpoint.id).map(|table| table.service)
+        self.patient.site.service(&self.exact.endpoint.id)
+    }
+
+    fn subject<'s>(&'s self, places: &'s [SocketAddr]) -> Subject<'s> {
+        let (exact, service) = (self.exact, self.service());
+        Subject { exact, service, places, zones: &self.patient.site.vpc.zones }
     }
 
     fn place(&self) -> String {
-        let zones = &self.patient.site.vpc.zones;
-        let holds = |zone: &&Zone| within(self.to.ip(), &zone.networks);
-        match zones.iter().find(holds) {
-            Some(zone) => format!("{} ({})", self.to, zone.name),
-            None => self.to.to_string(),
-        }
+        place(self.to, &self.patient.site.vpc.zones)
     }
 }
 
-fn is_silence(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::TimedOut
+/// A connection, and then nothing.
+fn is_silence(trouble: &Trouble) -> bool {
+    let timed_out = std::io::ErrorKind::TimedOut;
+    matches!(trouble, Trouble::Handshake { error, .. } if error.kind() == timed_out)
 }
 
 /// Calls side by side.

@@ -13,7 +13,7 @@ pub(super) async fn check(site: &Site, policy: &Policy, chart: &mut Chart<'_>) {
     rights(chart);
     rules(site, policy, chart).await;
     descriptors(chart);
-    settings(site, Path::new("/proc/sys"), chart);
+    settings(site, chart);
 }
 
 fn rights(chart: &mut Chart<'_>) {
@@ -74,7 +74,11 @@ fn descriptors(chart: &mut Chart<'_>) {
 }
 
 /// Settings that break flows, or the box under load.
-fn settings(site: &Site, root: &Path, chart: &mut Chart<'_>) {
+pub(super) fn settings(site: &Site, chart: &mut Chart<'_>) {
+    settings_under(Path::new("/proc/sys"), site, chart);
+}
+
+fn settings_under(root: &Path, site: &Site, chart: &mut Chart<'_>) {
     let read = |path: &str| fs::read_to_string(root.join(path)).ok();
     let mut wrong = 0;
     for name in site.devices.interfaces.iter().chain(&site.tunnel.interfaces) {
@@ -139,7 +143,7 @@ mod tests {
         }
         let site = crate::config::parse(SITE, "site.toml").expect("a site").site;
         let mut chart = Chart { findings: Vec::new(), tell: &mut |_| {} };
-        settings(&site, root.path(), &mut chart);
+        settings_under(root.path(), &site, &mut chart);
         chart.findings
     }
 

@@ -2,7 +2,8 @@
 //!
 //! It goes the way of a flow, from the box to the plant, through the tunnels, to the resolvers, the
 //! names, and the network interfaces of the endpoints. What is found wrong early explains what
-//! fails later, so each line stands for itself and the first failed one is where to begin. It
+//! fails later, so each line stands for itself and the first failed one is where to begin. What the
+//! gate knows beyond comes last, so that nothing is told twice. It
 //! changes nothing, and what it sends leaves as flows do: marked, bound to a tunnel interface, and
 //! to `vpc.networks` alone.
 
@@ -21,7 +22,6 @@ use time::OffsetDateTime;
 
 use crate::config::Site;
 use crate::health::Examiner;
-use crate::net::netlink::Netlink;
 use crate::net::socket::Way;
 use crate::policy::Policy;
 
@@ -86,30 +86,50 @@ pub async fn examine(site: &Site, tell: &mut dyn FnMut(&Finding)) -> Examination
     let mut chart = Chart { findings: Vec::new(), tell };
     let policy = Policy::compile(site);
     host::check(site, &policy, &mut chart).await;
-    gate::check(site, &mut chart).await;
+    let report = gate::ask(site, &mut chart).await;
     records::check(site, &mut chart);
-    let links = match Netlink::open() {
-        Ok(netlink) => plant::links(&netlink, &mut chart).await,
-        Err(error) => {
-            chart.failed("links", "kernel", error.to_string(), "Run as root.");
-            None
+    match plant::links().await {
+        Ok(links) => {
+            plant::check(site, &links, &mut chart);
+            let ways = paths::ways(site, &links, &mut chart);
+            beyond(site, &policy, ways, &mut chart).await;
         }
-    };
-    if let Some(links) = links {
-        plant::check(site, &links, &mut chart).await;
-        let ways = paths::ways(site, &links, &mut chart);
-        match Examiner::new(site.health.roots.as_deref()) {
-            Ok(examiner) => {
-                let patient = Patient { site, policy: &policy, examiner, ways };
-                path(&patient, &mut chart).await;
-            }
-            Err(error) => {
-                let remedy = "Correct [health] roots, or remove it.";
-                chart.failed("roots", "health.roots", format!("{error}."), remedy);
-            }
-        }
+        Err(error) => chart.failed("links", "kernel", format!("{error}."), "Run as root."),
+    }
+    if let Some(report) = report {
+        gate::tell(&report, &mut chart);
     }
     chart.close()
+}
+
+/// The part that asks nobody outside of the box, for `status`: the kernel's settings, the log's disk,
+/// and who is heard on the plant's side. What is as it should be is left out.
+pub async fn glance(site: Site) -> Vec<Finding> {
+    // A kernel that cannot be asked is in the log already.
+    let links = plant::links().await.ok();
+    let looking = tokio::task::spawn_blocking(move || {
+        let mut chart = Chart { findings: Vec::new(), tell: &mut |_| {} };
+        host::settings(&site, &mut chart);
+        records::check(&site, &mut chart);
+        if let Some(links) = &links {
+            plant::check(&site, links, &mut chart);
+        }
+        chart.findings
+    });
+    // It fails only when the runtime ends.
+    let mut findings = looking.await.unwrap_or_default();
+    findings.retain(|finding| finding.state != State::Ok);
+    findings
+}
+
+async fn beyond(site: &Site, policy: &Policy, ways: Vec<Way>, chart: &mut Chart<'_>) {
+    match Examiner::new(site.health.roots.as_deref()) {
+        Ok(examiner) => path(&Patient { site, policy, examiner, ways }, chart).await,
+        Err(error) => {
+            let remedy = "Correct [health] roots, or remove it.";
+            chart.failed("roots", "health.roots", format!("{error}."), remedy);
+        }
+    }
 }
 
 /// What lies behind the tunnels.
@@ -158,6 +178,11 @@ impl Chart<'_> {
         let finding = Finding { check, subject, state, sentence, remedy };
         (self.tell)(&finding);
         self.findings.push(finding);
+    }
+
+    /// Whether something is wrong by this check.
+    fn has_found(&self, check: &str) -> bool {
+        self.findings.iter().any(|finding| finding.check == check && finding.state != State::Ok)
     }
 
     fn close(self) -> Examination {

@@ -121,8 +121,7 @@ fn said(
 /// How the private name comes to be.
 fn make(patient: &Patient<'_>, exact: &ExactName) -> String {
     let (name, service) = (&exact.name, &exact.endpoint.service);
-    let table = patient.site.endpoints.iter().find(|table| table.id == exact.endpoint.id);
-    match table.map(|table| table.service) {
+    match patient.site.service(&exact.endpoint.id) {
         // AWS IoT Core makes no private names of its own.
         Some(Service::IotData | Service::IotCredentials | Service::Custom) | None => format!(
             "Make a private hosted zone named exactly {name}, with an alias record to the VPC \

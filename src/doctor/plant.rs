@@ -25,23 +25,12 @@ impl Links {
     }
 }
 
-pub(super) async fn links(netlink: &Netlink, chart: &mut Chart<'_>) -> Option<Links> {
-    let all = async {
-        Ok::<_, NetlinkError>(Links {
-            links: netlink.links().await?,
-            neighbours: netlink.neighbours().await?,
-        })
-    };
-    match all.await {
-        Ok(links) => Some(links),
-        Err(error) => {
-            chart.failed("links", "kernel", format!("{error}."), "Run as root.");
-            None
-        }
-    }
+pub(super) async fn links() -> Result<Links, NetlinkError> {
+    let netlink = Netlink::open()?;
+    Ok(Links { links: netlink.links().await?, neighbours: netlink.neighbours().await? })
 }
 
-pub(super) async fn check(site: &Site, known: &Links, chart: &mut Chart<'_>) {
+pub(super) fn check(site: &Site, known: &Links, chart: &mut Chart<'_>) {
     for name in &site.devices.interfaces {
         let Some(link) = known.find(name) else {
             let sentence = format!("The device interface {name} does not exist.");

@@ -19,10 +19,12 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     SupportedProtocolVersion, version,
 };
+use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::config::Service;
 use crate::net::socket::{self, Way};
 
 /// How to shake hands, and whom to trust.
@@ -48,6 +50,13 @@ pub enum Offer {
     Both,
     /// 1.2 alone, which is all that S3 interface endpoints speak.
     Tls12,
+}
+
+impl Offer {
+    /// What clients of a service should offer.
+    pub fn to(service: Option<Service>) -> Self {
+        if service == Some(Service::S3) { Self::Tls12 } else { Self::Both }
+    }
 }
 
 /// When to hang up.
@@ -92,7 +101,8 @@ pub struct Shown {
 }
 
 /// What is to be said of a certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state", content = "detail")]
 pub enum Certificate {
     /// It is for this name, and its chain leads to a trusted root.
     Good,
@@ -108,7 +118,8 @@ pub enum Certificate {
 }
 
 /// What is wrong with a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// Its time is over.
     Expired,
@@ -142,15 +153,18 @@ impl Examiner {
     /// # Errors
     /// [`RootsError`].
     pub fn new(roots: Option<&Path>) -> Result<Self, RootsError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let trusted = roots
-            .map(|file| {
-                read_roots(file)
-                    .and_then(|roots| verifier(roots, &provider))
-                    .map_err(|error| RootsError { file: file.to_owned(), error })
-            })
-            .transpose()?;
-        Ok(Self { provider, trusted })
+        let mut examiner = Self::without_roots();
+        if let Some(file) = roots {
+            let trusted = read_roots(file).and_then(|roots| verifier(roots, &examiner.provider));
+            let unusable = |error| RootsError { file: file.to_owned(), error };
+            examiner.trusted = Some(trusted.map_err(unusable)?);
+        }
+        Ok(examiner)
+    }
+
+    /// Trusts nobody, and checks chains in themselves.
+    pub fn without_roots() -> Self {
+        Self { provider: Arc::new(aws_lc_rs::default_provider()), trusted: None }
     }
 
     /// Connects and shakes hands.

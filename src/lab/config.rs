@@ -72,6 +72,9 @@ ports = [443, 8443]
     let _ = write!(
         text,
         r#"
+[health]
+every = "1h"
+
 [dns]
 listen = "off"
 

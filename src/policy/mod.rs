@@ -40,6 +40,21 @@ pub struct Asking {
     pub mac: Option<MacAddr>,
 }
 
+/// One device, by what it is recognised by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceKey {
+    /// Its hardware address.
+    Mac(MacAddr),
+    /// Its address, where the neighbour table does not know it.
+    Address(IpAddr),
+}
+
+impl From<Asking> for DeviceKey {
+    fn from(asking: Asking) -> Self {
+        asking.mac.map_or(Self::Address(asking.address), Self::Mac)
+    }
+}
+
 /// One configured endpoint, as policy, resolution and records need it. Interned: flows share it.
 #[derive(Debug)]
 pub struct EndpointRule {
@@ -57,6 +72,11 @@ impl EndpointRule {
     /// chooses its certificate by it.
     pub fn requires_server_name(&self) -> bool {
         self.service.split('.').any(|part| part == "iot")
+    }
+
+    /// Whether it is the data endpoint of AWS IoT Core, which takes so many devices and no more.
+    pub fn is_iot_data(&self) -> bool {
+        self.service.ends_with(".iot.data")
     }
 }
 

@@ -5,7 +5,7 @@
 //! one starts a quarter of a second after the last, or at once when one fails.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::net::TcpStream;
 
+use super::Rules;
 use crate::config::InterfaceName;
 use crate::net::socket::{self, Way};
 use crate::reason::Reason;
@@ -93,16 +94,17 @@ impl Candidate {
 /// flows over the ENIs.
 pub(super) async fn dial(
     endpoints: &Endpoints,
-    tunnels: &Tunnels,
+    rules: &Rules,
     memory: &DialMemory,
     turn: usize,
     deadline: tokio::time::Instant,
 ) -> Result<Dialed, DialFailed> {
+    let tunnels = &*rules.tunnels;
     let ways = tunnels.up();
     if ways.is_empty() {
         return Err(DialFailed { reason: Reason::TunnelDown, detail: tunnels.why_none() });
     }
-    let candidates = candidates(endpoints.list(), &ways, memory, turn);
+    let candidates = best_first(endpoints.list(), &ways, memory, turn, &rules.health.down());
     let began = Instant::now();
     let mut race = Race { candidates: &candidates, memory, started: 0, failures: Vec::new() };
     let deadline = deadline.min(tokio::time::Instant::now() + BUDGET);
@@ -122,6 +124,26 @@ pub(super) async fn dial(
             Err(explain(&race.failures, "did not answer in time"))
         }
     }
+}
+
+/// Every address by every tunnel, those last that health calls down. None is left out: health may be
+/// wrong, and a flow must not fail by it.
+fn best_first(
+    list: &[Endpoint],
+    ways: &[Way],
+    memory: &DialMemory,
+    turn: usize,
+    down: &BTreeSet<SocketAddr>,
+) -> Vec<Candidate> {
+    if down.is_empty() {
+        return candidates(list, ways, memory, turn);
+    }
+    // Each part by itself: what answers is tried by the best tunnel first.
+    let is_down = |endpoint: &Endpoint| down.contains(&endpoint.address());
+    let (last, first): (Vec<_>, Vec<_>) = list.iter().cloned().partition(is_down);
+    let mut all = candidates(&first, ways, memory, turn);
+    all.extend(candidates(&last, ways, memory, turn));
+    all
 }
 
 /// Every address by every tunnel. Each attempt differs from the one before in both, so that neither

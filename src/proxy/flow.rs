@@ -370,7 +370,7 @@ async fn connect(
         latencies.took(SetUpStep::Audit, began.elapsed());
         committed
     };
-    let dialing = dial(&endpoints, &rules.tunnels, &shared.memory, turn, deadline);
+    let dialing = dial(&endpoints, rules, &shared.memory, turn, deadline);
     let (committed, dialed) = tokio::join!(committed, dialing);
     let unavailable = match committed {
         Ok(Ok(())) => None,

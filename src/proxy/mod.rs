@@ -43,6 +43,7 @@ use ipnet::Ipv4Net;
 use time::OffsetDateTime;
 
 use crate::config::Site;
+use crate::health::Health;
 use crate::net::neighbour::{CouldNotAsk, Lookup, Neighbours};
 use crate::policy::{Asking, Grant, Policy};
 use crate::resolve::{self, Book, Synthetic};
@@ -61,6 +62,8 @@ pub struct Rules {
     pub tunnels: Arc<Tunnels>,
     /// Its names.
     pub book: Arc<Book>,
+    /// How the network interfaces behind them are.
+    pub health: Arc<Health>,
     /// What devices are recognised by.
     pub recognised: Recognised,
     /// The addresses that stand for names; `None` where there are none.

@@ -3,7 +3,7 @@
 //! A flow is registered before it is judged, so that a change of policy in between cannot miss it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::poll_fn;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +21,7 @@ use super::returns::{Earlier, Origin, Returns};
 use super::sightings::Sightings;
 use crate::config::InterfaceName;
 use crate::intern::Interner;
-use crate::policy::{Asking, Grant};
+use crate::policy::{Asking, DeviceKey, Grant};
 use crate::relay::Key;
 
 /// Why a flow is cut from outside.
@@ -51,6 +51,9 @@ pub struct FlowStates {
     /// Connected ones by the endpoint's address.
     #[serde(skip)]
     pub by_address: HashMap<SocketAddr, u64>,
+    /// Devices connected to data endpoints of AWS IoT Core, by `[endpoint.*]` table.
+    #[serde(skip)]
+    pub iot_devices: HashMap<Arc<str>, HashSet<DeviceKey>>,
 }
 
 impl FlowStates {
@@ -62,6 +65,9 @@ impl FlowStates {
         self.half_closed += other.half_closed;
         for (address, flows) in &other.by_address {
             *self.by_address.entry(*address).or_default() += flows;
+        }
+        for (table, devices) in &other.iot_devices {
+            self.iot_devices.entry(Arc::clone(table)).or_default().extend(devices);
         }
     }
 }
@@ -211,6 +217,11 @@ impl Tracker {
                 Some(Permit { by: Some(By { address, .. }), grant }) => {
                     counted.relay += 1;
                     *counted.by_address.entry((*address, grant.port()).into()).or_default() += 1;
+                    let (endpoint, asking) = (grant.endpoint(), flow.asking.get());
+                    if let Some(asking) = asking.filter(|_| endpoint.is_iot_data()) {
+                        let table = counted.iot_devices.entry(Arc::clone(&endpoint.id));
+                        table.or_default().insert(asking.into());
+                    }
                 }
             }
         }

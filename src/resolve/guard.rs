@@ -90,7 +90,7 @@ pub(super) fn admit(
         .iter()
         .map(|address| Endpoint {
             address: SocketAddr::new(IpAddr::V4(*address), grant.port()),
-            zone: zone_of(*address, zones),
+            zone: zone_of(IpAddr::V4(*address), zones),
         })
         .collect();
     if list.is_empty() {
@@ -123,7 +123,8 @@ pub fn check(
     Ok(())
 }
 
-fn zone_of(address: Ipv4Addr, zones: &[Zone]) -> Option<Arc<str>> {
-    let home = zones.iter().find(|zone| zone.networks.iter().any(|net| net.contains(&address)));
+/// The availability zone that an address lies in, where it is configured.
+pub fn zone_of(address: IpAddr, zones: &[Zone]) -> Option<Arc<str>> {
+    let home = zones.iter().find(|zone| within(address, &zone.networks));
     home.map(|zone| Arc::clone(&zone.name))
 }

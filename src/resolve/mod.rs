@@ -12,6 +12,6 @@ mod synthetic;
 mod upstream;
 
 pub use book::{Book, BookOptions, Explained, LastAnswer, NameStatus};
-pub use guard::{Endpoint, Endpoints, Refused, check};
+pub use guard::{Endpoint, Endpoints, Refused, check, zone_of};
 pub use synthetic::Synthetic;
 pub use upstream::{ResolverStatus, Upstream, UpstreamError};

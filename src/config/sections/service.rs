@@ -133,7 +133,7 @@ impl Draft {
         let retain = table.optional("retain").and_then(|value| value.parse(values::retain));
         retention.retain = retain.map(|retain| retain.value);
         let every = table.optional("report-every");
-        if let Some(every) = every.and_then(|value| value.parse(values::report_every)) {
+        if let Some(every) = every.and_then(|value| value.parse(values::every)) {
             self.report_every = every.value;
         }
         table.finish();
@@ -143,6 +143,10 @@ impl Draft {
         let Some(mut table) = root.optional_table("health") else { return };
         let roots = table.optional("roots").and_then(|value| value.parse(values::path));
         self.health.roots = roots.map(|roots| roots.value);
+        let every = table.optional("every");
+        if let Some(every) = every.and_then(|value| value.parse(values::every)) {
+            self.health.every = every.value;
+        }
         table.finish();
     }
 
